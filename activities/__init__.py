@@ -1,0 +1,1 @@
+"""What it does to the world: one file per effect."""

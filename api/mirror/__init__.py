@@ -1,0 +1,1 @@
+"""Temporal history, projected into rows."""

@@ -1,0 +1,1 @@
+"""What one machine runs: PostgreSQL, Temporal, the mail catcher and their supervisor."""
