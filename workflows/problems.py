@@ -1,0 +1,20 @@
+"""One problem found in what a person wrote: a rule, a template, a form or a graph."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Problem(BaseModel):
+    """Say what is wrong, where, and what to do about it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    message: str
+    pointer: str = ""
+    node_id: str | None = None
+    field: str | None = None
+
+
+def pointer(*parts: str | int) -> str:
+    """Join path parts to a JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
