@@ -1,0 +1,94 @@
+"""The published graph: an immutable snapshot that a run carries from its first event to its last."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Join = Literal["any_live", "all", "first"]
+OnError = Literal["fail", "continue", "branch"]
+
+
+class Frozen(BaseModel):
+    """A value that travels: it never changes, a change makes a copy."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Node(Frozen):
+    """One node of the graph; `id` is React Flow's (ERD §5)."""
+
+    id: str
+    type: str
+    label: str = ""
+    config: dict[str, Any] = Field(default_factory=dict)
+    join: Join = "any_live"
+    disabled: bool = False
+    on_error: OnError = "fail"
+    save_as: str = ""
+    """The name its output takes under `steps.`."""
+    reads: tuple[str, ...] = ()
+    """Dotted paths of the scope that its templates and conditions name, worked out at publish."""
+
+
+class Edge(Frozen):
+    """One connection between two nodes, by React Flow's ids (ERD §6)."""
+
+    id: str
+    source: str
+    target: str
+    source_handle: str | None = None
+    condition: dict[str, Any] | None = None
+
+    def leaves_by(self, handles: Iterable[str]) -> bool:
+        """Tell whether a node that chose these handles goes on over this edge, conditions aside."""
+        if self.source_handle is None:
+            return any(handle != "error" for handle in handles)
+        return self.source_handle in handles
+
+
+class Graph(Frozen):
+    """The nodes and the enabled edges of one version; an edge to a missing node is ignored (design §8)."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Node]:
+        """Nodes by their React Flow id, in the order they were drawn."""
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def outgoing(self) -> Mapping[str, tuple[Edge, ...]]:
+        """Edges by the node they leave."""
+        return self._grouped("source")
+
+    @cached_property
+    def incoming(self) -> Mapping[str, tuple[Edge, ...]]:
+        """Edges by the node they reach."""
+        return self._grouped("target")
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of the canonical JSON: equal graphs have equal versions."""
+        return sha256(self.model_dump_json().encode()).hexdigest()
+
+    def _grouped(self, end: str) -> dict[str, tuple[Edge, ...]]:
+        groups: dict[str, list[Edge]] = {node.id: [] for node in self.nodes}
+        for edge in self.edges:
+            if edge.source in groups and edge.target in groups:
+                groups[getattr(edge, end)].append(edge)
+        return {node_id: tuple(edges) for node_id, edges in groups.items()}
+
+
+def step_key(node_id: str, visit: int) -> str:
+    """Name one visit of one node; it is the activity id and begins a timer's summary (design §5)."""
+    return f"{node_id}:{visit}"
+
+
+def split_key(key: str) -> tuple[str, int] | None:
+    """Read a step's key; None for the engine's own ids, which never end in a number."""
+    node_id, _, visit = key.rpartition(":")
+    return (node_id, int(visit)) if node_id and visit.isdigit() else None

@@ -1,0 +1,153 @@
+"""What crosses Temporal: one frozen model in, one out; new fields are optional."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field, JsonValue
+
+from workflows.graph import Frozen, Graph, Node
+from workflows.walk import WalkState
+
+Scope = dict[str, Any]
+
+
+class StepError(Frozen):
+    """Why a step failed: a stable type and a sentence for people."""
+
+    type: str
+    message: str
+
+
+class LogLine(Frozen):
+    """A line that a node writes into the execution's log."""
+
+    level: str = "INFO"
+    message: str
+    data: JsonValue = None
+
+
+class Ending(Frozen):
+    """What UTILITY_END says of the run."""
+
+    outcome: str = "completed"
+    output: JsonValue = None
+
+
+class Outcome(Frozen):
+    """What a node gives back: recorded in history, read by the walk and by the mirror."""
+
+    output: JsonValue = None
+    handles: tuple[str, ...] = ("default",)
+    input: JsonValue = None
+    """The rendered config, put there by the activity: a marker has no input of its own."""
+    conditions: dict[str, bool] = Field(default_factory=dict)
+    """Outgoing edge id to whether its own rule holds."""
+    vars: dict[str, JsonValue] | None = None
+    lead: dict[str, JsonValue] | None = None
+    """The lead's scope as it stands now, if this step read or changed it."""
+    wake_at: datetime | None = None
+    """The step ends only then."""
+    ending: Ending | None = None
+    log: tuple[LogLine, ...] = ()
+    ms: float = 0
+    """How long the activity worked; event times of local activities cannot be subtracted."""
+
+
+class Facts(Frozen):
+    """What a run knows of its surroundings, the same from start to end."""
+
+    workspace: dict[str, JsonValue] = Field(default_factory=dict)
+    workflow: dict[str, JsonValue] = Field(default_factory=dict)
+    execution: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class RunState(BaseModel):
+    """Everything a run remembers, as plain data (design §5)."""
+
+    walk: WalkState = Field(default_factory=WalkState)
+    outputs: dict[str, JsonValue] = Field(default_factory=dict)
+    """By React Flow node id."""
+    vars: dict[str, JsonValue] = Field(default_factory=dict)
+    lead: dict[str, JsonValue] | None = None
+    """None: there is none, or it may have changed while the run slept; the next reader loads it."""
+    ready: list[str] = Field(default_factory=list)
+    """Keys of steps that are decided to run and have not ended."""
+    sleeping: dict[str, Outcome] = Field(default_factory=dict)
+    """Steps that have worked and wait for their time."""
+    ending: Ending | None = None
+
+
+class ExecutionInput(Frozen):
+    """Starts an ExecutionWorkflow: ids, the trigger's data and the published graph."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    execution_id: UUID
+    version: int
+    trigger_type: str
+    trigger_node_id: str
+    trigger_data: dict[str, JsonValue] = Field(default_factory=dict)
+    lead_id: UUID | None = None
+    graph: Graph
+    facts: Facts | None = None
+    state: RunState | None = None
+    """Set by continue-as-new and by a rerun that keeps earlier outputs."""
+
+
+class ExecutionResult(Frozen):
+    """What a run ends with."""
+
+    outcome: str = "completed"
+    output: JsonValue = None
+
+
+class BeginInput(Frozen):
+    """Asks the `begin` activity to admit an execution."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    execution_id: UUID
+    lead_id: UUID | None = None
+
+
+class Begun(Frozen):
+    """The surroundings of an admitted execution; its quota is taken."""
+
+    workspace: dict[str, JsonValue]
+    workflow: dict[str, JsonValue]
+    lead: dict[str, JsonValue] | None = None
+
+
+class StepInput(Frozen):
+    """One visit of one node, as its activity receives it."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    execution_id: UUID
+    lead_id: UUID | None = None
+    node: Node
+    visit: int = 1
+    scope: Scope = Field(default_factory=dict)
+    """Only what `node.reads` names, so that histories grow with the run and not with its square."""
+    edges: tuple["EdgeRule", ...] = ()
+    """The outgoing edges that carry a rule."""
+    load_lead: bool = False
+    first_attempt: int = 1
+    """Attempts made before this activity was scheduled, plus one (the fast path, design §5)."""
+
+
+class EdgeRule(Frozen):
+    """A rule that stands on an edge, with the handle the edge leaves by."""
+
+    edge_id: str
+    handle: str | None
+    rule: dict[str, Any]
+
+
+class DeliveryInput(Frozen):
+    """Starts a DeliveryWorkflow: one message to one endpoint."""
+
+    workspace_id: UUID
+    endpoint_id: UUID
+    message_id: str

@@ -1,0 +1,154 @@
+"""What a node type is: everything about it declared once; validation, worker, API and docs derive from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+from workflows.graph import Join, OnError
+from workflows.messages import EdgeRule, Outcome, Scope
+
+
+class Marker:
+    """Says how a config field is treated; see the aliases below."""
+
+    def __init__(self, kind: Literal["text", "html", "data", "rule"]) -> None:
+        self.kind = kind
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """Tell the editor by `format` that a field takes a template or a rule."""
+        described: dict[str, Any] = handler(schema)
+        return {**described, "format": {"data": "template", "text": "template"}.get(self.kind, self.kind)}
+
+
+Template = Annotated[str, Marker("text")]
+"""Liquid, rendered to text."""
+HtmlTemplate = Annotated[str, Marker("html")]
+"""Liquid, rendered to HTML: values are escaped."""
+Data = Annotated[Any, Marker("data")]
+"""JSON whose strings are Liquid; a lone `{{ path }}` keeps its type."""
+Rule = Annotated[dict[str, Any], Marker("rule")]
+"""A condition (nodes.md, Conditions)."""
+
+
+class Retry(BaseModel):
+    """How often and how patiently a failed attempt is made again (nodes.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    max_attempts: int = Field(5, ge=1, le=100)
+    initial_seconds: float = Field(2, ge=0.1, le=3600)
+    backoff: float = Field(2, ge=1, le=10)
+    max_interval_seconds: float = Field(300, ge=1, le=86400)
+
+
+class NodeConfig(BaseModel):
+    """The keys every node has (nodes.md, "Common to every executable node")."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    disabled: bool = False
+    retry: Retry = Retry()
+    timeout_seconds: float | None = Field(None, gt=0, le=86400)
+    on_error: OnError = "fail"
+    save_as: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+    mask_output: bool = False
+    notes: str = Field("", max_length=10_000)
+    join_mode: Join = "any_live"
+
+
+def marked_fields(config: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str]]:
+    """Yield (name, field, kind) of the config fields that hold templates or rules."""
+    for name, info in config.model_fields.items():
+        kind = _kind(info)
+        if kind:
+            yield name, info, kind
+
+
+def _kind(info: FieldInfo) -> str | None:
+    """Find a marker on the field itself or inside `Template | None`, `list[Template]`, `dict[str, Data]`."""
+    for marker in info.metadata:
+        if isinstance(marker, Marker):
+            return marker.kind
+    return _kind_within(info.annotation)
+
+
+def _kind_within(annotation: Any) -> str | None:
+    for marker in getattr(annotation, "__metadata__", ()):
+        if isinstance(marker, Marker):
+            return marker.kind
+    return next((kind for part in get_args(annotation) if (kind := _kind_within(part))), None)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a pure decision may look at."""
+
+    config: Any
+    scope: Scope
+    now: Any
+    """The activity's time: its marker records what came of it."""
+    zone: str
+    edges: tuple[EdgeRule, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+class NodeType:
+    """One kind of node. A subclass in `workflows/nodes/` is registered by being there."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for palette and docs."""
+    Config: ClassVar[type[NodeConfig]] = NodeConfig
+    example: ClassVar[dict[str, Any]] = {}
+    handles: ClassVar[tuple[str, ...]] = ("default",)
+    """The ways out; the first is taken when the node is disabled or `onError` is `continue`."""
+    queue: ClassVar[str | None] = None
+    """Task queue of an outward effect; None: a local activity (design §5)."""
+    fast_path: ClassVar[bool] = False
+    """The first attempt of an outward effect may run as a local activity: it is under an effect key."""
+    fast_timeout: ClassVar[timedelta] = timedelta(seconds=5)
+    passes: ClassVar[bool] = False
+    """Decided by the walk alone: no activity, no event."""
+    never_runs: ClassVar[bool] = False
+    timeout: ClassVar[timedelta] = timedelta(seconds=10)
+    requires_lead: ClassVar[bool] = False
+    changes_lead: ClassVar[bool] = False
+    """Other steps must read the lead again after it."""
+    decides: ClassVar[bool] = False
+    """It has a pure `decide`; otherwise `activities/nodes/` holds its effect."""
+
+    @classmethod
+    def kind(cls) -> str:
+        """Name the palette's section: trigger, action, logic or utility."""
+        return cls.name.partition("_")[0].lower()
+
+    @classmethod
+    def ways_out(cls, config: NodeConfig) -> tuple[str, ...]:
+        """Return the handles that a node with this config has."""
+        return (*cls.handles, "error") if cls.kind() == "action" else cls.handles
+
+    @classmethod
+    def join(cls, config: NodeConfig) -> Join:
+        """Say how a node with this config joins its branches."""
+        return config.join_mode
+
+    @classmethod
+    def start_to_close(cls, config: NodeConfig) -> timedelta:
+        """Limit one attempt."""
+        return timedelta(seconds=config.timeout_seconds) if config.timeout_seconds else cls.timeout
+
+    @classmethod
+    def decide(cls, situation: Situation) -> Outcome:
+        """Decide without touching the world; only where `decides` is set."""
+        raise TypeError(f"{cls.name} has an effect and no pure decision")
+
+    @classmethod
+    def pass_through(cls, config: NodeConfig, trigger: dict[str, Any], inputs: dict[str, Any]) -> Outcome:
+        """Give the outcome of a node that `passes`; `inputs`: outputs by the node ids it was reached from."""
+        return Outcome(output=next(iter(inputs.values()), None))
