@@ -207,6 +207,7 @@ class ExecutionWorkflow:
 
     def _step(self, key: str, node: Node) -> StepInput:
         start = self._start
+        passes = self._run.type_of(node).passes
         return StepInput(
             workspace_id=start.workspace_id,
             workflow_id=start.workflow_id,
@@ -217,6 +218,9 @@ class ExecutionWorkflow:
             scope=self._run.scope_for(node),
             edges=self._run.edge_rules(node),
             load_lead=start.lead_id is not None and self._run.must_load_lead(node),
+            zone=self._run.zone(),
+            trigger=start.trigger_data if passes else {},
+            inputs=self._run.inputs_of(node) if passes else {},
         )
 
     async def _stop_branches(self) -> None:

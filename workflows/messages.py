@@ -133,6 +133,11 @@ class StepInput(Frozen):
     edges: tuple["EdgeRule", ...] = ()
     """The outgoing edges that carry a rule."""
     load_lead: bool = False
+    zone: str = "UTC"
+    """The lead's time zone, else the workspace's."""
+    trigger: dict[str, JsonValue] = Field(default_factory=dict)
+    inputs: dict[str, JsonValue] = Field(default_factory=dict)
+    """For a node without an activity of its own: the outputs of the nodes it was reached from."""
     first_attempt: int = 1
     """Attempts made before this activity was scheduled, plus one (the fast path, design §5)."""
 

@@ -117,9 +117,18 @@ class Run:
     def pass_outcome(self, node: Node) -> Outcome:
         """Give the outcome of a node that the run decides by itself."""
         node_type = self.type_of(node)
+        config = node_type.Config(**node.config)
+        return node_type.pass_through(config, dict(self.trigger), self.inputs_of(node))
+
+    def inputs_of(self, node: Node) -> dict[str, JsonValue]:
+        """Return the outputs of the nodes that a node was reached from, by their ids."""
         sources = [edge.source for edge in self._walk.taken_into(node.id)]
-        inputs = {source: self.state.outputs.get(source) for source in dict.fromkeys(sources)}
-        return node_type.pass_through(node_type.Config(**node.config), dict(self.trigger), inputs)
+        return {source: self.state.outputs.get(source) for source in dict.fromkeys(sources)}
+
+    def zone(self) -> str:
+        """Return the lead's time zone, else the workspace's (nodes.md, Conditions)."""
+        lead = self.state.lead or {}
+        return str(lead.get("timezone") or self.facts.workspace.get("timezone") or "UTC")
 
     def _scope(self) -> Scope:
         outputs = self.state.outputs

@@ -1,0 +1,20 @@
+"""The effects: every file beside this one carries out the node type of the same file name."""
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from importlib import import_module
+
+from activities.step import Step
+from activities.world import World
+from workflows import nodes
+from workflows.messages import Outcome
+from workflows.nodetype import NodeType
+
+Effect = Callable[[Step, World], Awaitable[Outcome]]
+
+
+@cache
+def effect_of(node_type: type[NodeType]) -> Effect:
+    """Return a node type's effect: the `run` of its file here."""
+    effect: Effect = import_module(f"{__name__}.{nodes.module_of(node_type)}").run
+    return effect

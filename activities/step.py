@@ -1,0 +1,99 @@
+"""One visit of one node, made ready: config rendered, scope complete, keys for its effects."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from activities.errors import StepFailed
+from db.effects import EffectKey
+from workflows import templates
+from workflows.conditions import evaluate
+from workflows.messages import Scope, StepInput
+from workflows.nodetype import NodeConfig, NodeType, marked_fields
+from workflows.scopes import pick
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an effect is given."""
+
+    given: StepInput
+    config: Any
+    """The node's Config with every template rendered."""
+    scope: Scope
+    now: datetime
+    zone: str
+
+    @property
+    def workspace_id(self) -> UUID:
+        """The tenant; row-level security holds the step inside it."""
+        return self.given.workspace_id
+
+    @property
+    def lead_id(self) -> UUID:
+        """The run's lead, which this node cannot do without."""
+        if self.given.lead_id is None:
+            raise StepFailed("no_lead", "This node needs a lead and the run has none.")
+        return self.given.lead_id
+
+    def effect(self, name: str) -> EffectKey:
+        """Name an effect of this step; the key outlives retries, crashes and resets (design §6)."""
+        return EffectKey(
+            workspace_id=self.given.workspace_id,
+            execution_id=self.given.execution_id,
+            node_id=self.given.node.id,
+            visit=self.given.visit,
+            effect=name,
+        )
+
+    def conditions(self, output: Any) -> dict[str, bool]:
+        """Weigh the rules on the outgoing edges; they may name this step's own output."""
+        steps = {**self.scope.get("steps", {}), self.given.node.save_as: output}
+        scope = {**self.scope, "steps": steps}
+        return {
+            edge.edge_id: evaluate(edge.rule, scope, now=self.now, zone=self.zone).holds
+            for edge in self.given.edges
+        }
+
+
+def prepare(
+    node_type: type[NodeType], given: StepInput, *, lead: Mapping[str, Any] | None, now: datetime
+) -> Step:
+    """Render a node's config against the scope; raises StepFailed naming the field."""
+    scope = given.scope if lead is None else {**given.scope, **pick({"lead": lead}, given.node.reads)}
+    zone = str((lead or {}).get("timezone") or given.zone)
+    raw = dict(given.node.config)
+    for name, info, kind in marked_fields(node_type.Config):
+        alias = info.alias or name
+        if kind != "rule" and raw.get(alias) is not None:
+            raw[alias] = _render(alias, raw[alias], kind, scope=scope, now=now, zone=zone)
+    return Step(given, _validated(node_type, raw), scope, now, zone)
+
+
+def _render(alias: str, value: Any, kind: str, *, scope: Scope, now: datetime, zone: str) -> Any:
+    try:
+        if kind == "data":
+            return templates.render_value(value, scope, now=now, zone=zone)
+        return _texts(value, scope, html=kind == "html", now=now, zone=zone)
+    except templates.TemplateError as error:
+        raise StepFailed("template_error", f"{alias}: {error}") from error
+
+
+def _texts(value: Any, scope: Scope, *, html: bool, now: datetime, zone: str) -> Any:
+    """Render a template, or each of a list of them."""
+    if isinstance(value, list):
+        return [_texts(item, scope, html=html, now=now, zone=zone) for item in value]
+    return templates.render(value, scope, html=html, now=now, zone=zone) if isinstance(value, str) else value
+
+
+def _validated(node_type: type[NodeType], raw: dict[str, Any]) -> NodeConfig:
+    try:
+        return node_type.Config.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise StepFailed("bad_config", f"{where}: {first['msg']}") from error
