@@ -1,0 +1,25 @@
+"""The jobs of UpkeepWorkflow; each may run late, twice or in parallel and does its work once."""
+
+from temporalio import activity
+
+from activities.world import World
+from db import doors
+
+
+class Upkeep:
+    """Keeps an installation in order."""
+
+    def __init__(self, world: World) -> None:
+        self._database = world.database
+
+    @activity.defn(name="roll_quotas")
+    async def roll_quotas(self) -> int:
+        """Open the successor of every quota period that has ended; return how many (ERD §18)."""
+        async with self._database.door() as session:
+            return await doors.roll_quotas(session)
+
+    @activity.defn(name="keep_log_partitions")
+    async def keep_log_partitions(self) -> list[str]:
+        """Make the months ahead and drop those past their 90 days; return what was done (ERD §15)."""
+        async with self._database.door() as session:
+            return await doors.log_partitions(session)

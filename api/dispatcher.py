@@ -1,0 +1,61 @@
+"""The dispatcher: starts whatever stayed queued because Temporal or the API was away (design §4)."""
+
+import asyncio
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from api.starter import Starter
+from db import doors
+from db.session import Database
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Claims queued executions, a few at a time; any number of dispatchers may run."""
+
+    def __init__(
+        self,
+        database: Database,
+        starter: Starter,
+        *,
+        name: str,
+        interval: float = 1.0,
+        stale_seconds: float = 10.0,
+        batch: int = 50,
+    ) -> None:
+        self._database = database
+        self._starter = starter
+        self._name = name
+        self._interval = interval
+        self._stale_seconds = stale_seconds
+        self._batch = batch
+
+    async def run(self) -> None:
+        """Dispatch until cancelled; an outage costs time, never a row."""
+        while True:
+            try:
+                found = await self.dispatch()
+            except (DBAPIError, PoolTimeout, OSError) as error:
+                log.warning("dispatch postponed", reason=type(error).__name__)
+                found = 0
+            if found < self._batch:
+                await asyncio.sleep(self._interval)
+
+    async def dispatch(self) -> int:
+        """Claim one batch and start it; return how many were claimed."""
+        if not await self._starter.is_reachable():
+            return 0
+        async with self._database.door() as session:
+            claimed = await doors.claim_queued(
+                session, limit=self._batch, worker=self._name, stale_seconds=self._stale_seconds
+            )
+        turns = asyncio.Semaphore(8)
+        await asyncio.gather(*(self._start(turns, c) for c in claimed))
+        return len(claimed)
+
+    async def _start(self, turns: asyncio.Semaphore, claim: doors.Claim) -> None:
+        async with turns:
+            await self._starter.start(claim.workspace_id, claim.execution_id)
