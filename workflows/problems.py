@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Problem(BaseModel):
-    """Say what is wrong, where, and what to do about it."""
+    """What is wrong, where, and what to do about it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -13,6 +13,8 @@ class Problem(BaseModel):
     pointer: str = ""
     node_id: str | None = None
     field: str | None = None
+    line: int | None = None
+    column: int | None = None
 
 
 def pointer(*parts: str | int) -> str:
