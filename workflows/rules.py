@@ -56,24 +56,29 @@ class _Reader:
 
     def read(self, rule: object, path: Path, depth: int) -> Rule | Group | None:
         if not isinstance(rule, Mapping):
-            return self._note("invalid_rule", path, 'a rule is an object: {"field", "operator", "value"}')
+            self._note("invalid_rule", path, 'a rule is an object: {"field", "operator", "value"}')
+            return None
         if depth >= DEPTH_CAP:
-            return self._note("rule_too_deep", path, f"groups nest at most {DEPTH_CAP} deep")
+            self._note("rule_too_deep", path, f"groups nest at most {DEPTH_CAP} deep")
+            return None
         kinds = [kind for kind in GROUPS if kind in rule]
         return self._group(rule, kinds, path, depth) if kinds else self._read_rule(rule, path)
 
     def _group(self, rule: Mapping[str, Any], kinds: list[str], path: Path, depth: int) -> Group | None:
         if set(rule) - {kinds[0], *_NOTES}:
             others = ", ".join(sorted(str(key)[:40] for key in rule if key not in {kinds[0], *_NOTES})[:5])
-            return self._note(
+            self._note(
                 "invalid_group", path, f'a group has one key, here "{kinds[0]}"; remove or nest {others}'
             )
+            return None
         items = rule[kinds[0]]
         here = (*path, kinds[0])
         if not isinstance(items, list | tuple):
-            return self._note("invalid_group", here, f'"{kinds[0]}" takes a list of rules')
+            self._note("invalid_group", here, f'"{kinds[0]}" takes a list of rules')
+            return None
         if not items:
-            return self._note("empty_group", here, f'"{kinds[0]}" is empty; add a rule or remove the group')
+            self._note("empty_group", here, f'"{kinds[0]}" is empty; add a rule or remove the group')
+            return None
         read = []
         for number, item in enumerate(items):
             if self._count > RULES_CAP:
@@ -84,7 +89,8 @@ class _Reader:
     def _read_rule(self, rule: Mapping[str, Any], path: Path) -> Rule | None:
         self._count += 1
         if self._count > RULES_CAP:
-            return self._note("too_many_rules", path, f"a condition has at most {RULES_CAP} rules")
+            self._note("too_many_rules", path, f"a condition has at most {RULES_CAP} rules")
+            return None
         unknown = sorted(str(key)[:40] for key in rule if key not in _KEYS | _NOTES)
         if unknown:
             self._note(
@@ -102,7 +108,8 @@ class _Reader:
 
     def _operator(self, name: object, path: Path) -> Operator | None:
         if name is None:
-            return self._note("missing_operator", path, 'the rule has no operator; add one, such as "equals"')
+            self._note("missing_operator", path, 'the rule has no operator; add one, such as "equals"')
+            return None
         operator = operators.named(name)
         if operator is None:
             close = difflib.get_close_matches(str(name)[:40], operators.names(), n=1)
@@ -116,14 +123,12 @@ class _Reader:
         if field in (None, "") and operator and operator.default_field:
             return operator.default_field
         if field in (None, ""):
-            return self._note("missing_field", path, 'the rule has no field; name one, such as "lead.email"')
-        if (
-            not isinstance(field, str)
-            or len(field) > 200
-            or not all(part.strip() for part in field.split("."))
-        ):
+            self._note("missing_field", path, 'the rule has no field; name one, such as "lead.email"')
+            return None
+        if not isinstance(field, str) or not _is_path(field):
             here = (*path, "field")
-            return self._note("invalid_field", here, 'a field is a dotted path such as "trigger.budget"')
+            self._note("invalid_field", here, 'a field is a dotted path such as "trigger.budget"')
+            return None
         return field
 
     def _check_value(self, operator: Operator, value: Any, path: Path) -> None:
@@ -138,7 +143,5 @@ class _Reader:
         wanted = operator.value.wanted
         self._note("wrong_value", here, f"{operator.name} needs {wanted}, not {operands.described(value)}")
 
-    def _note(self, code: str, path: Path, message: str) -> Any:
-        """Note a problem; returns None, which is what a reader that found one has to give."""
+    def _note(self, code: str, path: Path, message: str) -> None:
         self.found.append(Problem(code=code, message=message, pointer=pointer(*path)))
-        return None
