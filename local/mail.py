@@ -207,8 +207,6 @@ def _response(status: HTTPStatus, content_type: str, body: bytes) -> bytes:
 
 # A mail's own HTML is a stranger's: it is shown in a frame that may run nothing and load nothing.
 SEAL = """<meta http-equiv=Content-Security-Policy content="default-src 'none'; style-src 'unsafe-inline'">"""
-    """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
-)
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="refresh" content="30"><title>Mail ({{count}})</title>
