@@ -1,0 +1,40 @@
+"""All tables, by ERD section."""
+
+from db.models.analytics import WorkspaceDailyStat
+from db.models.base import Base
+from db.models.billing import Subscription, SubscriptionPlan, UsageEvent, UsageQuota
+from db.models.executions import Effect, ExecutionLog, ExecutionStep, MirrorCursor, WorkflowExecution
+from db.models.iam import ApiKey, IdempotencyKey, OAuthCredential, User, Workspace, WorkspaceMember
+from db.models.leads import Lead, LeadEvent, LeadFieldData
+from db.models.webhooks import WebhookDelivery, WebhookEndpoint
+from db.models.workflows import FormField, Workflow, WorkflowEdge, WorkflowNode, WorkflowVersion
+
+__all__ = [
+    "ApiKey",
+    "Base",
+    "Effect",
+    "ExecutionLog",
+    "ExecutionStep",
+    "FormField",
+    "IdempotencyKey",
+    "Lead",
+    "LeadEvent",
+    "LeadFieldData",
+    "MirrorCursor",
+    "OAuthCredential",
+    "Subscription",
+    "SubscriptionPlan",
+    "UsageEvent",
+    "UsageQuota",
+    "User",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "Workflow",
+    "WorkflowEdge",
+    "WorkflowExecution",
+    "WorkflowNode",
+    "WorkflowVersion",
+    "Workspace",
+    "WorkspaceDailyStat",
+    "WorkspaceMember",
+]

@@ -1,0 +1,129 @@
+"""Transactions: a workspace's, or a door's. Nothing else opens one, and nothing else commits."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+# Everything is set in the transaction only: a pooled connection, ours or a pooler's, carries nothing over.
+BEGIN = text(
+    "SELECT set_config('flowtrack.workspace_id', :workspace_id, true),"
+    " set_config('statement_timeout', :statement, true),"
+    " set_config('lock_timeout', :lock, true),"
+    " set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
+
+
+def driver_url(url: str | URL) -> URL:
+    """Name psycopg as the driver of any PostgreSQL URL."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ValueError(f"not a PostgreSQL URL: {parsed.render_as_string(hide_password=True)}")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def workspace_of(session: AsyncSession) -> UUID:
+    """Name the workspace whose transaction this is."""
+    workspace_id = session.info.get("workspace_id")
+    if not isinstance(workspace_id, UUID):
+        raise LookupError("this transaction belongs to no workspace")
+    return workspace_id
+
+
+def to_json(value: Any) -> str:
+    """Write JSON that PostgreSQL can hold: NaN and Infinity are refused, nothing is coerced."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+class Database:
+    """The application's way into PostgreSQL: short transactions, each with its tenant and its limits."""
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        pool_size: int = 10,
+        max_overflow: int = 0,
+        pool_timeout: float = 5.0,
+        statement_timeout: timedelta = timedelta(seconds=5),
+        lock_timeout: timedelta = timedelta(seconds=2),
+        idle_timeout: timedelta = timedelta(seconds=10),
+        prepare_threshold: int | None = 5,
+        application_name: str = "flowtrack",
+    ) -> None:
+        """Prepare the pool; `prepare_threshold=None` is for a transaction pooler in front of PostgreSQL."""
+        self.engine = create_async_engine(
+            driver_url(url),
+            pool_size=pool_size,
+            max_overflow=max_overflow,
+            pool_timeout=pool_timeout,
+            json_serializer=to_json,
+            connect_args={
+                "prepare_threshold": prepare_threshold,
+                "application_name": application_name,
+                "connect_timeout": 5,
+            },
+        )
+        self._limits = {
+            "statement": _milliseconds(statement_timeout),
+            "lock": _milliseconds(lock_timeout),
+            "idle": _milliseconds(idle_timeout),
+        }
+
+    @asynccontextmanager
+    async def workspace(self, workspace_id: UUID) -> AsyncIterator[AsyncSession]:
+        """Open one transaction that sees this workspace and nothing else."""
+        if not isinstance(workspace_id, UUID):
+            raise TypeError("a workspace is named by its UUID")
+        async with self._transaction(workspace_id) as session:
+            yield session
+
+    @asynccontextmanager
+    async def door(self) -> AsyncIterator[AsyncSession]:
+        """Open one transaction that sees no workspace: doors and the list of plans only."""
+        async with self._transaction(None) as session:
+            yield session
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _transaction(self, workspace_id: UUID | None) -> AsyncIterator[AsyncSession]:
+        session = await self._begin(workspace_id)
+        try:
+            yield session
+            await session.commit()
+        finally:
+            await session.close()
+
+    async def _begin(self, workspace_id: UUID | None) -> AsyncSession:
+        # The first statement tells a dead connection of the pool (PostgreSQL restarted) from a live one, at no extra
+        # round trip. It has done nothing yet, so it can be repeated; SQLAlchemy has emptied the pool by then.
+        try:
+            return await self._open(workspace_id)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return await self._open(workspace_id)
+
+    async def _open(self, workspace_id: UUID | None) -> AsyncSession:
+        session = AsyncSession(self.engine, expire_on_commit=False, info={"workspace_id": workspace_id})
+        try:
+            values = {"workspace_id": str(workspace_id) if workspace_id else "", **self._limits}
+            await session.execute(BEGIN, values)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+
+def _milliseconds(limit: timedelta) -> str:
+    return str(int(limit.total_seconds() * 1000))
