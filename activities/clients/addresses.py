@@ -27,25 +27,25 @@ class OutwardError(Exception):
         self.ambiguous = ambiguous
 
 
-class BlockedDestination(OutwardError):  # noqa: N818 - named for what happened, like its siblings
+class BlockedDestination(OutwardError):
     """This destination is not allowed."""
 
     code = "blocked_destination"
 
 
-class RefusedHeader(OutwardError):  # noqa: N818 - as above
+class RefusedHeader(OutwardError):
     """This header may not be set."""
 
     code = "refused_header"
 
 
-class Unreachable(OutwardError):  # noqa: N818 - as above
+class Unreachable(OutwardError):
     """The target could not be reached or broke the exchange off."""
 
     code = "unreachable"
 
 
-class DeadlineExceeded(OutwardError):  # noqa: N818 - as above
+class DeadlineExceeded(OutwardError):
     """The target did not finish its answer in time."""
 
     code = "deadline_exceeded"
