@@ -1,0 +1,74 @@
+"""docker-compose.yml and the Dockerfile: the many-machines shape, checked without an engine."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from settings import REQUIRED_IN_PRODUCTION
+
+ROOT = Path(__file__).parents[2]
+
+
+def parse(compose):
+    """Read a Compose file by the Compose specification, as Compose does: merged and interpolated first."""
+    text = yaml.safe_dump(compose, width=10_000)
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    return PyCompose.from_yaml(re.sub(r"\$\{\w+:\?\}", "given", text))
+
+
+@pytest.fixture(scope="module")
+def compose():
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def test_the_compose_file_follows_the_compose_specification(compose):
+    assert set(parse(compose).service_names) == set(compose["services"])
+
+
+def test_a_compose_file_with_a_misspelt_key_is_refused(compose):
+    api = {**compose["services"]["api"], "depends_onn": ["postgres"]}
+    with pytest.raises(ValueError, match="depends_onn"):
+        parse({**compose, "services": {**compose["services"], "api": api}})
+
+
+def test_it_has_the_parts_of_the_many_machines_shape(compose):
+    assert {"postgres", "temporal", "temporal-ui", "migrate", "api", "worker"} <= set(compose["services"])
+
+
+def test_every_image_is_pinned_to_a_version(compose):
+    for name, service in compose["services"].items():
+        assert re.fullmatch(r"[a-z/-]+:\d+\.\d+(\.\d+)?", service["image"]), name
+
+
+@pytest.mark.parametrize("name", ["postgres", "temporal", "api"])
+def test_what_others_wait_for_has_a_health_check(compose, name):
+    assert compose["services"][name]["healthcheck"]["test"]
+
+
+@pytest.mark.parametrize("name", ["migrate", "api", "worker"])
+def test_production_gets_every_variable_it_refuses_to_start_without(compose, name):
+    given = compose["services"][name]["environment"]
+    assert {f"FLOWTRACK_{field.upper()}" for field in REQUIRED_IN_PRODUCTION} <= set(given)
+
+
+def test_no_secret_has_a_default(compose):
+    text = (ROOT / "docker-compose.yml").read_text()
+    for name in ("POSTGRES_PASSWORD", "FLOWTRACK_APP_PASSWORD", "FLOWTRACK_MASTER_KEY"):
+        assert set(re.findall(rf"\$\{{{name}[^}}]*\}}", text)) == {f"${{{name}:?}}"}
+
+
+def test_every_file_that_the_image_copies_exists():
+    for line in (ROOT / "Dockerfile").read_text().splitlines():
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source
+
+
+def test_the_image_holds_every_package_of_the_wheel():
+    wheel = re.search(r"only-include = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.S)
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for name in re.findall(r'"([^"]+)"', wheel.group(1)):
+        assert re.search(rf"COPY .*\b{re.escape(name)}\b", dockerfile), name
