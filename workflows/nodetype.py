@@ -13,11 +13,21 @@ from workflows.graph import Join, OnError
 from workflows.messages import EdgeRule, Outcome, Scope
 
 
+class Refused(Exception):
+    """A pure decision cannot be made, and trying again changes nothing."""
+
+    def __init__(self, type_: str, message: str) -> None:
+        super().__init__(message)
+        self.type = type_
+        self.message = message
+
+
 class Marker:
     """Says how a config field is treated; see the aliases below."""
 
-    def __init__(self, kind: Literal["text", "html", "data", "rule"]) -> None:
+    def __init__(self, kind: Literal["text", "html", "data", "rule"], *, may_miss: bool = False) -> None:
         self.kind = kind
+        self.may_miss = may_miss
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         """Tell the editor by `format` that a field takes a template or a rule."""
@@ -27,6 +37,8 @@ class Marker:
 
 Template = Annotated[str, Marker("text")]
 """Liquid, rendered to text."""
+MaybeTemplate = Annotated[str, Marker("text", may_miss=True)]
+"""Liquid, rendered to text; None where a value it prints is missing."""
 HtmlTemplate = Annotated[str, Marker("html")]
 """Liquid, rendered to HTML: values are escaped."""
 Data = Annotated[Any, Marker("data")]
@@ -64,24 +76,22 @@ class NodeConfig(BaseModel):
 def marked_fields(config: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str]]:
     """Yield (name, field, kind) of the config fields that hold templates or rules."""
     for name, info in config.model_fields.items():
-        kind = _kind(info)
-        if kind:
-            yield name, info, kind
+        marker = marker_of(info)
+        if marker:
+            yield name, info, marker.kind
 
 
-def _kind(info: FieldInfo) -> str | None:
+def marker_of(info: FieldInfo) -> Marker | None:
     """Find a marker on the field itself or inside `Template | None`, `list[Template]`, `dict[str, Data]`."""
-    for marker in info.metadata:
-        if isinstance(marker, Marker):
-            return marker.kind
-    return _kind_within(info.annotation)
+    own = next((marker for marker in info.metadata if isinstance(marker, Marker)), None)
+    return own or _marker_within(info.annotation)
 
 
-def _kind_within(annotation: Any) -> str | None:
+def _marker_within(annotation: Any) -> Marker | None:
     for marker in getattr(annotation, "__metadata__", ()):
         if isinstance(marker, Marker):
-            return marker.kind
-    return next((kind for part in get_args(annotation) if (kind := _kind_within(part))), None)
+            return marker
+    return next((found for part in get_args(annotation) if (found := _marker_within(part))), None)
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,8 @@ class NodeType:
     requires_lead: ClassVar[bool] = False
     changes_lead: ClassVar[bool] = False
     """Other steps must read the lead again after it."""
+    recovers: ClassVar[bool] = True
+    """Its failure obeys `onError`."""
     decides: ClassVar[bool] = False
     """It has a pure `decide`; otherwise `activities/nodes/` holds its effect."""
 

@@ -81,6 +81,8 @@ class Run:
         """Return the outcome with which a failed step goes on, or None if it ends the run (`onError`)."""
         node = self.node_of(key)
         output: JsonValue = {"error": error.model_dump()}
+        if not self.type_of(node).recovers:
+            return None
         if node.on_error == "branch":
             return Outcome(output=output, handles=("error",))
         if node.on_error == "continue":

@@ -1,0 +1,62 @@
+"""LOGIC_CONDITION: the fork in the road."""
+
+from typing import Any, ClassVar
+
+from workflows import conditions
+from workflows.messages import EdgeRule, Outcome
+from workflows.nodetype import NodeConfig, NodeType, Refused, Rule, Situation
+
+TRUE, FALSE = "condition_true", "condition_false"
+
+
+class Config(NodeConfig):
+    """The rule; without one, the rules on the outgoing edges decide."""
+
+    condition: Rule | None = None
+
+
+class Condition(NodeType):
+    """Chooses one of two ways."""
+
+    name = "LOGIC_CONDITION"
+    title = "Condition"
+    summary = (
+        "Goes on by `condition_true` if its rule holds and by `condition_false` otherwise. "
+        "Without a rule of its own it asks the rules on the edges that leave by `condition_true`."
+    )
+    Config = Config
+    example: ClassVar[dict[str, Any]] = {"condition": {"field": "budget", "operator": ">=", "value": 5000}}
+    handles = (TRUE, FALSE)
+    decides = True
+
+    @classmethod
+    def decide(cls, situation: Situation) -> Outcome:
+        """Weigh the rule and record how each part of it came out."""
+        config: Config = situation.config
+        if config.condition is not None:
+            return _outcome([_weigh(config.condition, situation)])
+        rules = [edge.rule for edge in situation.edges if _may_lead_on(edge)]
+        if not rules:
+            raise Refused("no_condition", "Neither the node nor an edge by condition_true has a rule.")
+        return _outcome([_weigh(rule, situation) for rule in rules])
+
+
+def _may_lead_on(edge: EdgeRule) -> bool:
+    """Tell whether an edge's rule speaks for `condition_true`; an edge without a handle leaves by any."""
+    return edge.handle in (TRUE, None)
+
+
+def _weigh(rule: dict[str, Any], situation: Situation) -> conditions.Verdict:
+    try:
+        return conditions.evaluate(rule, situation.scope, now=situation.now, zone=situation.zone)
+    except conditions.ConditionError as error:
+        raise Refused("bad_condition", f"condition: {error}") from error
+
+
+def _outcome(verdicts: list[conditions.Verdict]) -> Outcome:
+    result = any(verdict.holds for verdict in verdicts)
+    # Only what was set: a rule has sides, a group has items.
+    shown = [verdict.model_dump(mode="json", exclude_unset=True) for verdict in verdicts]
+    evaluation = shown[0] if len(shown) == 1 else {"kind": "any", "holds": result, "items": shown}
+    output = {"result": result, "evaluation": evaluation}
+    return Outcome(output=output, handles=(TRUE if result else FALSE,))
