@@ -21,8 +21,8 @@ class End(NodeType):
     name = "UTILITY_END"
     title = "End"
     summary = (
-        "Ends its branch and gives the run its outcome and output. The run completes when every branch has ended; "
-        "of several ends the last one reached counts."
+        "Ends its branch and gives the run its outcome and output. The run completes when every branch has "
+        "ended; of several ends the last one reached counts."
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"outcome": "qualified", "output": {"budget": "{{ trigger.budget }}"}}
