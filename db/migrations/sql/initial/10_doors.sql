@@ -75,8 +75,11 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         SELECT e.workspace_id, e.id FROM public.workflow_executions e
         WHERE e.status = 'queued' AND e.dispatched_at IS NULL
           AND (e.lock_acquired_at IS NULL OR e.lock_acquired_at < clock_timestamp() - p_stale_after)
+          -- A paused workflow holds its runs (design §5).
+          AND NOT EXISTS (SELECT 1 FROM public.workflows f
+                          WHERE f.workspace_id = e.workspace_id AND f.id = e.workflow_id AND f.status = 'paused')
         ORDER BY e.queued_at LIMIT p_limit
-        FOR UPDATE SKIP LOCKED)
+        FOR UPDATE OF e SKIP LOCKED)
     UPDATE public.workflow_executions e
     SET lock_acquired_at = clock_timestamp(), locked_by = p_worker,
         dispatch_attempts = e.dispatch_attempts + 1, updated_at = now()
