@@ -43,7 +43,8 @@ def _ask(host: str) -> list[str]:
 async def connect(address: str, port: int) -> socket.socket:
     """Open a connection to an address that has been vetted."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    connection = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio switches Nagle's delay off only where it sees TCP.
+    connection = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     connection.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(connection, (address, port))

@@ -87,6 +87,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._reader = reader
         self._writer = writer
         self._head_left: int | None = MAX_HEAD
+        self._unsent = bytearray()
 
     def head_is_read(self) -> None:
         """Let the body through, which its reader limits."""
@@ -94,6 +95,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
+            await self._flush()
             data = await self._reader.read(min(max_bytes, CHUNK))
         except OSError as error:
             raise httpcore.ReadError from error
@@ -104,12 +106,21 @@ class _Stream(httpcore.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # Head and body of a small request leave in one packet, when the answer is waited for.
         self._head_left = MAX_HEAD
+        self._unsent += buffer
+        if len(self._unsent) < CHUNK:
+            return
         try:
-            self._writer.write(buffer)
-            await self._writer.drain()
+            await self._flush()
         except OSError as error:
             raise httpcore.WriteError from error
+
+    async def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, bytearray()
+        if unsent:
+            self._writer.write(unsent)
+            await self._writer.drain()
 
     async def aclose(self) -> None:
         # Not close(): that waits for a peer who may never read, and holds the slot meanwhile.
