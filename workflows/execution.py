@@ -39,6 +39,9 @@ PATIENCE = RetryPolicy(
 """For what only our own database can delay; a node's own `retry` is counted by its activity, so that an
 outage of ours never uses up the attempts a user granted."""
 
+FAILURES = (ActivityError, ApplicationError)
+"""How a failed activity reaches us: a local one's own error comes bare, its timeout or cancellation wrapped."""
+
 
 @workflow.defn(name="ExecutionWorkflow")
 class ExecutionWorkflow:
@@ -98,7 +101,7 @@ class ExecutionWorkflow:
                 retry_policy=PATIENCE,
                 summary="begin",
             )
-        except ActivityError as error:
+        except FAILURES as error:
             if is_cancelled_exception(error):
                 raise
             told = told_by(error)
@@ -124,7 +127,7 @@ class ExecutionWorkflow:
         try:
             outcome = await self._carry_out(key, node)
             self._launch(self._run.finish(key, outcome))
-        except ActivityError as error:
+        except FAILURES as error:
             if is_cancelled_exception(error):
                 return
             self._recover(key, node, told_by(error))
@@ -164,7 +167,7 @@ class ExecutionWorkflow:
         if node_type.fast_path:
             try:
                 return await self._local(key, node_type, step, fast=True)
-            except ActivityError as error:
+            except FAILURES as error:
                 if is_cancelled_exception(error) or is_final(error):
                     raise
                 step = step.model_copy(update={"first_attempt": step.first_attempt + 1})
@@ -242,14 +245,16 @@ def summary(key: str, node: Node) -> str:
     return f"{key} | {node.label or node.type}"
 
 
-def is_final(error: ActivityError) -> bool:
+def is_final(error: ActivityError | ApplicationError) -> bool:
     """Tell whether trying again is pointless."""
+    if isinstance(error, ApplicationError):
+        return error.non_retryable
     return error.retry_state == RetryState.NON_RETRYABLE_FAILURE
 
 
 def told_by(error: FailureError) -> StepError:
     """Read what went wrong out of Temporal's wrapping."""
-    cause = error.cause
+    cause = error.cause if isinstance(error, ActivityError) else error
     if isinstance(cause, ApplicationError):
         return StepError(type=cause.type or "error", message=cause.message)
     if isinstance(cause, TemporalTimeoutError):
