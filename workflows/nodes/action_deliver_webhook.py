@@ -1,0 +1,40 @@
+"""ACTION_DELIVER_WEBHOOK: a signed event for the workspace's webhook endpoints."""
+
+from datetime import timedelta
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from workflows.nodetype import Data, NodeConfig, NodeType
+
+EVERYTHING = {"lead": "{{ lead }}", "trigger": "{{ trigger }}", "execution": "{{ execution }}"}
+
+
+class Config(NodeConfig):
+    """Which event, what it tells, and who gets it."""
+
+    event_type: str = Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=128)
+    payload: Data = EVERYTHING
+    endpoint_ids: Literal["all"] | list[UUID] = "all"
+    wait_for_delivery: bool = False
+
+
+class DeliverWebhook(NodeType):
+    """Delivers an event."""
+
+    name = "ACTION_DELIVER_WEBHOOK"
+    title = "Deliver a webhook"
+    summary = (
+        "Posts a signed event (Standard Webhooks) to every endpoint that subscribed to it, or to those "
+        "named. The run goes on after the first attempt, unless `waitForDelivery` is set; further attempts "
+        "follow for up to three days, always with the same `webhook-id`."
+    )
+    Config = Config
+    example: ClassVar[dict[str, Any]] = {
+        "eventType": "lead.qualified",
+        "payload": {"email": "{{ lead.email }}", "budget": "{{ trigger.budget }}"},
+    }
+    queue = "webhooks"
+    fast_path = True
+    timeout = timedelta(seconds=20)

@@ -1,0 +1,76 @@
+"""ACTION_SEND_EMAIL: one mail, under a guarantee that its author chooses."""
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from workflows.nodetype import HtmlTemplate, MaybeTemplate, NodeConfig, NodeType, Template
+
+Guarantee = Literal["at_most_once", "at_least_once"]
+
+
+class Config(NodeConfig):
+    """To whom, what, and what to do when nobody can tell whether the mail went out."""
+
+    to: MaybeTemplate | None = None
+    cc: Template | list[Template] | None = None
+    bcc: Template | list[Template] | None = None
+    reply_to: Template | None = None
+    email_subject: Template
+    email_body: HtmlTemplate | None = None
+    email_text: Template | None = None
+    provider: Literal["auto", "SMTP", "GOOGLE_EMAIL", "OUTLOOK_EMAIL"] = "auto"
+    message_class: Literal["marketing", "transactional"] = "marketing"
+    delivery_guarantee: Guarantee | None = None
+    track_opens: bool = False
+    track_clicks: bool = False
+
+    @field_validator("provider")
+    @classmethod
+    def _check_provider(cls, value: str) -> str:
+        if value in ("GOOGLE_EMAIL", "OUTLOOK_EMAIL"):
+            raise PydanticCustomError(
+                "provider_not_connected", "No such mailbox is connected: choose `auto` or `SMTP`."
+            )
+        return value
+
+    @field_validator("track_opens", "track_clicks")
+    @classmethod
+    def _check_tracking(cls, value: bool) -> bool:
+        # Accepted and ignored, it would silently count nothing.
+        if value:
+            raise PydanticCustomError("tracking_unavailable", "Tracking is not available yet: leave it off.")
+        return value
+
+    @model_validator(mode="after")
+    def _check_content(self) -> Self:
+        if self.email_body is None and self.email_text is None:
+            raise PydanticCustomError("no_content", "A mail needs an emailBody (HTML) or an emailText.")
+        return self
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """Say what an ambiguous failure leads to: in marketing rather one mail too few than one too many."""
+        by_class: Guarantee = "at_most_once" if self.message_class == "marketing" else "at_least_once"
+        return self.delivery_guarantee or by_class
+
+
+class SendEmail(NodeType):
+    """Sends a mail."""
+
+    name = "ACTION_SEND_EMAIL"
+    title = "Send an e-mail"
+    summary = (
+        "Sends an e-mail, to the lead unless `to` says otherwise. Goes on by `skipped` if there is no "
+        "address, the lead was erased, or it is marketing and the lead has unsubscribed."
+    )
+    Config = Config
+    example: ClassVar[dict[str, Any]] = {
+        "emailSubject": "Thank you, {{ lead.name }}",
+        "emailBody": "<p>Hi {{ lead.name }}, we will be in touch soon.</p>",
+        "messageClass": "transactional",
+    }
+    handles = ("default", "skipped")
+    queue = "mail"
+    fast_path = True
