@@ -105,8 +105,8 @@ class Database:
             await session.close()
 
     async def _begin(self, workspace_id: UUID | None) -> AsyncSession:
-        # The first statement tells a dead connection of the pool (PostgreSQL restarted) from a live one, at no extra
-        # round trip. It has done nothing yet, so it can be repeated; SQLAlchemy has emptied the pool by then.
+        # The first statement tells a dead connection of the pool (PostgreSQL restarted) from a live one, at
+        # no extra round trip. It has done nothing yet, so it can be repeated; the pool is emptied by then.
         try:
             return await self._open(workspace_id)
         except DBAPIError as error:

@@ -59,7 +59,9 @@ class Created:
 class Timestamps(Created):
     """When a row was made and last changed."""
 
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now(), sort_order=91)
+    updated_at: Mapped[datetime] = mapped_column(
+        server_default=func.now(), onupdate=func.now(), sort_order=91
+    )
 
 
 class Keyed:
@@ -75,8 +77,8 @@ class Tenant:
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7, sort_order=-10)
 
     @declared_attr.directive
-    def __mapper_args__(cls) -> dict[str, Any]:
-        # Ids are unique by themselves (UUIDv7), so the ORM knows a row by its id alone: session.get(Lead, id).
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy hands over the class
+        # Ids are unique by themselves (UUIDv7), so the ORM knows a row by its id alone.
         return {"primary_key": ["id"]}
 
 

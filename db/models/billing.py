@@ -60,7 +60,9 @@ class Subscription(Tenant, Timestamps, Base):
         one_of("status", SUBSCRIPTION_STATUSES),
         one_of("billing_cycle", ("monthly", "yearly")),
         CheckConstraint("current_period_end > current_period_start", name="current_period"),
-        indexed("subscriptions_one_current", where="status IN ('trial', 'active', 'past_due')", is_unique=True),
+        indexed(
+            "subscriptions_one_current", where="status IN ('trial', 'active', 'past_due')", is_unique=True
+        ),
         indexed("subscriptions_created_at", "created_at"),
         door_index("door_subscriptions_plan", "subscription_plan_id"),
         door_index(
@@ -69,7 +71,9 @@ class Subscription(Tenant, Timestamps, Base):
             where="stripe_subscription_id IS NOT NULL",
             is_unique=True,
         ),
-        door_index("door_subscriptions_customer", "stripe_customer_id", where="stripe_customer_id IS NOT NULL"),
+        door_index(
+            "door_subscriptions_customer", "stripe_customer_id", where="stripe_customer_id IS NOT NULL"
+        ),
     )
 
     subscription_plan_id: Mapped[UUID] = mapped_column(

@@ -72,7 +72,10 @@ class WorkspaceMember(Tenant, Timestamps, Base):
         unique("user_id", "user_id"),
         one_of("role", ROLES),
         Index(
-            "workspace_members_one_owner", "workspace_id", unique=True, postgresql_where=text("role = 'owner'")
+            "workspace_members_one_owner",
+            "workspace_id",
+            unique=True,
+            postgresql_where=text("role = 'owner'"),
         ),
         door_index("door_workspace_members_user", "user_id"),
     )

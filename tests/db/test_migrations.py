@@ -1,8 +1,9 @@
 """The migrations make exactly what the models say, from many processes at once, with the two roles."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -45,7 +46,8 @@ def test_checks_and_keys_of_the_models_stand_in_the_database(connection: Connect
         for row in connection.execute(
             text(
                 "SELECT conrelid::regclass::text AS table_name, conname FROM pg_constraint"
-                " WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'p', 'u', 'f') AND conparentid = 0"
+                " WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'p', 'u', 'f')"
+                " AND conparentid = 0"
             )
         )
         if not PARTITION.fullmatch(row.table_name) and row.table_name != "alembic_version"
@@ -59,12 +61,32 @@ def test_checks_and_keys_of_the_models_stand_in_the_database(connection: Connect
 
 
 def test_every_table_of_the_erd_is_there(connection: Connection):
-    erd = (
-        "users workspaces workspace_members oauth_credentials workflows workflow_nodes workflow_edges form_fields"
-        " leads lead_field_data lead_events workflow_executions execution_steps execution_logs subscription_plans"
-        " subscriptions usage_quotas usage_events webhook_endpoints webhook_deliveries workspace_daily_stats"
-    ).split()
-    found = set(connection.execute(text("SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')")).scalars())
+    erd = [
+        "users",
+        "workspaces",
+        "workspace_members",
+        "oauth_credentials",
+        "workflows",
+        "workflow_nodes",
+        "workflow_edges",
+        "form_fields",
+        "leads",
+        "lead_field_data",
+        "lead_events",
+        "workflow_executions",
+        "execution_steps",
+        "execution_logs",
+        "subscription_plans",
+        "subscriptions",
+        "usage_quotas",
+        "usage_events",
+        "webhook_endpoints",
+        "webhook_deliveries",
+        "workspace_daily_stats",
+    ]
+    found = set(
+        connection.execute(text("SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')")).scalars()
+    )
     assert len(erd) == 21
     assert set(erd) <= found
 
@@ -73,27 +95,47 @@ def test_the_newest_revision_is_the_applied_one(connection: Connection):
     assert migrate.applied(connection) == migrate.newest()
 
 
-def test_ten_processes_may_migrate_two_empty_databases_at_once(postgres: Postgres):
+def test_processes_may_migrate_two_empty_databases_at_once(postgres: Postgres):
     names = ("migrate_together_a", "migrate_together_b")
     for name in names:
         postgres.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     try:
-        urls = [postgres.url(name, user="postgres") for name in names for _ in range(5)]
-        with ThreadPoolExecutor(10) as pool:
-            results = list(pool.map(lambda url: migrate.upgrade(url, None), urls))
-        assert results == [migrate.newest()] * 10
+        urls = [postgres.url(name, user="postgres") for name in names for _ in range(3)]
+        app_url = "postgresql://flowtrack_tenant_app:secret@/"
+        program = "import sys; from db import migrate; print(migrate.upgrade(sys.argv[1], sys.argv[2]))"
+        started = [
+            subprocess.Popen([sys.executable, "-c", program, url, app_url], stdout=subprocess.PIPE, text=True)
+            for url in urls
+        ]
+        results = [process.communicate(timeout=60)[0].strip() for process in started]
+        assert results == [migrate.newest()] * 6
     finally:
         for name in names:
             postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def test_the_app_url_names_the_login_role_and_its_password(postgres: Postgres, admin_url: str):
-    app_url = make_url(admin_url).set(username="flowtrack_tenant_app", password="it's \"a\" secret")
+    app_url = make_url(admin_url).set(username="flowtrack_tenant_app", password='it\'s "a" secret')
     migrate.upgrade(admin_url, app_url.render_as_string(hide_password=False))
     with psycopg.connect(plain(admin_url)) as connection:
         row = connection.execute(
             "SELECT rolpassword LIKE 'SCRAM-SHA-256$%', rolcanlogin, rolsuper, rolbypassrls,"
-            " pg_has_role(rolname, 'flowtrack_app', 'usage'), pg_has_role(rolname, 'flowtrack_owner', 'member')"
+            " pg_has_role(rolname, 'flowtrack_app', 'usage'),"
+            " pg_has_role(rolname, 'flowtrack_owner', 'member')"
             " FROM pg_authid WHERE rolname = 'flowtrack_tenant_app'"
         ).fetchone()
     assert row == (True, True, False, False, True, False)
+
+
+def test_a_login_without_superuser_rights_can_migrate_its_own_database(postgres: Postgres):
+    login, name = sql.Identifier("migrate_login"), sql.Identifier("migrate_by_login")
+    postgres.execute(
+        sql.SQL("CREATE ROLE {} LOGIN CREATEROLE").format(login),
+        sql.SQL("GRANT flowtrack_owner, flowtrack_app TO {} WITH ADMIN OPTION").format(login),
+        sql.SQL("CREATE DATABASE {} OWNER {}").format(name, login),
+    )
+    try:
+        assert migrate.upgrade(postgres.url("migrate_by_login", user="migrate_login")) == migrate.newest()
+    finally:
+        postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+        postgres.execute(sql.SQL("DROP ROLE {}").format(login))

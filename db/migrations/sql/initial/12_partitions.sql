@@ -76,3 +76,6 @@ BEGIN
     END LOOP;
 END $$;
 GRANT EXECUTE ON FUNCTION quota_day(date, integer), open_quota_periods(uuid, text, date) TO flowtrack_app;
+
+-- The application asks which revision it meets before it says that it is ready.
+GRANT SELECT ON alembic_version TO flowtrack_app;

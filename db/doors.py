@@ -1,0 +1,287 @@
+"""The doors: all that looks across workspaces, one database function each (migrations/sql/initial).
+
+Each wrapper runs in `Database.door()`. The functions belong to the owner's role and are pinned to their
+search path; a test holds this list against the catalogue.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+DOORS = frozenset(
+    {
+        "door_api_key",
+        "door_claim_queued",
+        "door_create_workspace",
+        "door_delete_user",
+        "door_due_deliveries",
+        "door_execution",
+        "door_form",
+        "door_log_partitions",
+        "door_memberships",
+        "door_open_executions",
+        "door_purge_idempotency_keys",
+        "door_roll_quotas",
+        "door_save_user",
+        "door_workspace_by_intake_email",
+        "door_workspace_by_slug",
+        "door_workspace_by_stripe",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Where a public form leads."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    status: str
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """What is stored of an API key."""
+
+    workspace_id: UUID
+    id: UUID
+    secret_hash: bytes
+    scopes: list[str]
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Membership:
+    """A person's place in one workspace."""
+
+    user_id: UUID
+    workspace_id: UUID
+    slug: str
+    role: str
+    permissions: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A queued execution that the caller may start now."""
+
+    workspace_id: UUID
+    execution_id: UUID
+
+
+@dataclass(frozen=True)
+class OpenExecution:
+    """An execution that the mirror has not looked at for a while."""
+
+    workspace_id: UUID
+    execution_id: UUID
+    status: str
+    temporal_run_id: str | None
+
+
+@dataclass(frozen=True)
+class DueDelivery:
+    """A pending delivery whose sender is gone; the caller holds it now."""
+
+    workspace_id: UUID
+    delivery_id: UUID
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """How many periods were opened for one quota of one workspace."""
+
+    workspace_id: UUID
+    quota_key: str
+    opened: int
+
+
+@dataclass(frozen=True)
+class PartitionAction:
+    """What was done to one partition of the log: made, dropped or swept."""
+
+    action: str
+    partition_name: str
+
+
+@dataclass(frozen=True)
+class NewWorkspace:
+    """What a sign-up made."""
+
+    workspace_id: UUID
+    user_id: UUID
+
+
+async def form(session: AsyncSession, workspace_slug: str, form_slug: str) -> Form | None:
+    """Find the workflow behind a public form, whatever its status."""
+    row = await _row(
+        session, "door_form(:workspace, :form)", {"workspace": workspace_slug, "form": form_slug}
+    )
+    return Form(**row) if row else None
+
+
+async def api_key(session: AsyncSession, key_id: str) -> KeyRecord | None:
+    """Find a stored key by its public part."""
+    row = await _row(session, "door_api_key(:key_id)", {"key_id": key_id})
+    return KeyRecord(**row) if row else None
+
+
+async def execution(session: AsyncSession, execution_id: UUID) -> UUID | None:
+    """Find the workspace of an execution."""
+    return await _id(session, "door_execution(:id)", {"id": execution_id})
+
+
+async def workspace_by_slug(session: AsyncSession, slug: str) -> UUID | None:
+    """Find a workspace by its slug."""
+    return await _id(session, "door_workspace_by_slug(:slug)", {"slug": slug})
+
+
+async def workspace_by_intake_email(session: AsyncSession, email: str) -> UUID | None:
+    """Find the workspace that receives mail at an address."""
+    return await _id(session, "door_workspace_by_intake_email(:email)", {"email": email})
+
+
+async def workspace_by_stripe(
+    session: AsyncSession, *, subscription_id: str | None = None, customer_id: str | None = None
+) -> UUID | None:
+    """Find the workspace that a billing event is about, by subscription before customer."""
+    values = {"subscription": subscription_id, "customer": customer_id}
+    return await _id(session, "door_workspace_by_stripe(:subscription, :customer)", values)
+
+
+async def memberships(session: AsyncSession, clerk_user_id: str) -> list[Membership]:
+    """List the workspaces of a signed-in person, oldest first."""
+    rows = await _rows(session, "door_memberships(:clerk_user_id)", {"clerk_user_id": clerk_user_id})
+    return [Membership(**row) for row in rows]
+
+
+async def save_user(
+    session: AsyncSession,
+    email: str,
+    *,
+    clerk_user_id: str | None = None,
+    first_name: str | None = None,
+    last_name: str | None = None,
+) -> UUID:
+    """Make or complete a person by e-mail address and return the id."""
+    values = {
+        "id": uuid7(),
+        "email": email,
+        "clerk": clerk_user_id,
+        "first_name": first_name,
+        "last_name": last_name,
+    }
+    statement = text("SELECT door_save_user(:id, :email, :clerk, :first_name, :last_name)")
+    user_id: UUID = (await session.execute(statement, values)).scalar_one()
+    return user_id
+
+
+async def delete_user(session: AsyncSession, clerk_user_id: str) -> bool:
+    """Delete a person; the database refuses while they own a workspace."""
+    statement = text("SELECT door_delete_user(:clerk_user_id)")
+    return bool((await session.execute(statement, {"clerk_user_id": clerk_user_id})).scalar_one())
+
+
+async def claim_queued(
+    session: AsyncSession, *, limit: int, worker: str, stale_after: timedelta
+) -> list[Claimed]:
+    """Take queued executions that nobody has started; two claimers never get the same one."""
+    values = {"limit": limit, "worker": worker, "stale_after": stale_after}
+    rows = await _rows(session, "door_claim_queued(:limit, :worker, :stale_after)", values)
+    return [Claimed(**row) for row in rows]
+
+
+async def open_executions(session: AsyncSession, *, silent_for: timedelta, limit: int) -> list[OpenExecution]:
+    """List open executions that nothing was heard of, the longest silent first."""
+    values = {"silent_for": silent_for, "limit": limit}
+    rows = await _rows(session, "door_open_executions(:silent_for, :limit)", values)
+    return [OpenExecution(**row) for row in rows]
+
+
+async def due_deliveries(
+    session: AsyncSession, *, limit: int, worker: str, stale_after: timedelta
+) -> list[DueDelivery]:
+    """Take pending deliveries that are due and that no living sender holds."""
+    values = {"limit": limit, "worker": worker, "stale_after": stale_after}
+    rows = await _rows(session, "door_due_deliveries(:limit, :worker, :stale_after)", values)
+    return [DueDelivery(**row) for row in rows]
+
+
+async def purge_idempotency_keys(session: AsyncSession, *, limit: int = 10_000) -> int:
+    """Delete expired idempotency keys and say how many."""
+    statement = text("SELECT door_purge_idempotency_keys(:limit)")
+    return int((await session.execute(statement, {"limit": limit})).scalar_one())
+
+
+async def roll_quotas(session: AsyncSession, today: date, *, batch: int = 1000) -> list[Rolled]:
+    """Open the periods that follow ended ones, up to today; repeat until the list is empty."""
+    rows = await _rows(session, "door_roll_quotas(:today, :batch)", {"today": today, "batch": batch})
+    return [Rolled(**row) for row in rows]
+
+
+async def log_partitions(
+    session: AsyncSession, today: date, *, months_ahead: int = 3, keep_days: int = 90
+) -> list[PartitionAction]:
+    """Make the log's coming months, drop the outlived ones and list what was done."""
+    values = {"today": today, "months_ahead": months_ahead, "keep_days": keep_days}
+    rows = await _rows(session, "door_log_partitions(:today, :months_ahead, :keep_days)", values)
+    return [PartitionAction(**row) for row in rows]
+
+
+async def create_workspace(
+    session: AsyncSession,
+    *,
+    email: str,
+    name: str,
+    slug: str,
+    today: date,
+    plan_slug: str = "free",
+    first_name: str | None = None,
+    last_name: str | None = None,
+    clerk_user_id: str | None = None,
+    timezone: str = "UTC",
+) -> NewWorkspace:
+    """Make a workspace with its owner, membership, subscription and quotas."""
+    workspace_id = uuid7()
+    values = {
+        "workspace_id": workspace_id,
+        "user_id": uuid7(),
+        "member_id": uuid7(),
+        "subscription_id": uuid7(),
+        "email": email,
+        "clerk_user_id": clerk_user_id,
+        "first_name": first_name,
+        "last_name": last_name,
+        "name": name,
+        "slug": slug,
+        "timezone": timezone,
+        "plan_slug": plan_slug,
+        "today": today,
+    }
+    arguments = ", ".join(f"p_{key} => :{key}" for key in values)
+    owner: UUID = (
+        await session.execute(text(f"SELECT door_create_workspace({arguments})"), values)
+    ).scalar_one()
+    return NewWorkspace(workspace_id=workspace_id, user_id=owner)
+
+
+async def _rows(session: AsyncSession, call: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    result = await session.execute(text(f"SELECT * FROM {call}"), values)
+    return [dict(row) for row in result.mappings()]
+
+
+async def _row(session: AsyncSession, call: str, values: dict[str, Any]) -> dict[str, Any] | None:
+    rows = await _rows(session, call, values)
+    return rows[0] if rows else None
+
+
+async def _id(session: AsyncSession, call: str, values: dict[str, Any]) -> UUID | None:
+    found: UUID | None = (await session.execute(text(f"SELECT {call}"), values)).scalar_one()
+    return found
