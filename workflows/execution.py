@@ -27,7 +27,7 @@ from workflows.messages import (
     StepError,
     StepInput,
 )
-from workflows.nodetype import NodeType
+from workflows.nodetype import NodeType, common
 from workflows.run import UNTOUCHED, Event, Ready, Run
 
 PATIENCE = RetryPolicy(
@@ -176,7 +176,7 @@ class ExecutionWorkflow:
     async def _local(
         self, key: str, node_type: type[NodeType], step: StepInput, *, fast: bool = False
     ) -> Outcome:
-        config = node_type.Config(**step.node.config)
+        config = common(step.node.config)
         outcome: Outcome = await workflow.execute_local_activity(
             UNTOUCHED if node_type.passes else node_type.name,
             step,
@@ -189,7 +189,7 @@ class ExecutionWorkflow:
         return outcome
 
     async def _queued(self, key: str, node_type: type[NodeType], step: StepInput) -> Outcome:
-        config = node_type.Config(**step.node.config)
+        config = common(step.node.config)
         retry = config.retry
         outcome: Outcome = await workflow.execute_activity(
             node_type.name,

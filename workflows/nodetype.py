@@ -1,6 +1,6 @@
 """What a node type is: everything about it declared once; validation, worker, API and docs derive from it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -71,6 +71,14 @@ class NodeConfig(BaseModel):
     mask_output: bool = False
     notes: str = Field("", max_length=10_000)
     join_mode: Join = "any_live"
+
+
+COMMON = {to_camel(name) for name in NodeConfig.model_fields}
+
+
+def common(config: Mapping[str, Any]) -> NodeConfig:
+    """Read the keys every node has, whatever else stands beside them."""
+    return NodeConfig.model_validate({key: value for key, value in config.items() if key in COMMON})
 
 
 def marked_fields(config: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str]]:

@@ -1,4 +1,4 @@
-"""The installation's own Temporal Schedules: one for each upkeep job, made at start by whoever comes first."""
+"""The Temporal Schedules of the upkeep jobs, made at start by whoever comes first."""
 
 from collections.abc import Callable
 from datetime import timedelta
