@@ -40,7 +40,7 @@ PATIENCE = RetryPolicy(
 outage of ours never uses up the attempts a user granted."""
 
 FAILURES = (ActivityError, ApplicationError)
-"""How a failed activity reaches us: a local one's own error comes bare, its timeout or cancellation wrapped."""
+"""How a failed activity reaches us: a local one's own error comes bare, a timeout or cancellation wrapped."""
 
 
 @workflow.defn(name="ExecutionWorkflow")
