@@ -68,6 +68,8 @@ def _number(value: Any, filter_name: str) -> Decimal:
     found = amounts.number_in(value)
     if found is None:
         raise _fail(f"{filter_name} found no number in {str(value)[:40]!r}")
+    if found.adjusted() > 20:
+        raise _fail(f"{filter_name} takes numbers of up to 20 digits")
     return found
 
 
@@ -78,8 +80,6 @@ def _places(decimals: Any) -> int:
 
 
 def _rounded(amount: Decimal, places: int) -> Decimal:
-    if amount.adjusted() > 20:
-        raise _fail("the number is too large")
     return amount.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
 
 

@@ -1,4 +1,4 @@
-"""Templates: Liquid over plain data, strict on what it prints, bounded in what it costs (nodes.md, Templates)."""
+"""Templates: Liquid over plain data, strict in what it prints, bounded in what it costs (nodes.md)."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -186,6 +186,8 @@ def _lone_path(template: BoundTemplate) -> PathExpression | None:
 def _translated(error: Exception, code: Code = "template_failed") -> TemplateError:
     if isinstance(error, TemplateError):
         return error
+    if isinstance(error.__cause__, RecursionError):
+        return TemplateError("template_limit", "an expression of the template nests too deep")
     token = error.token if isinstance(error, LiquidError) else None
     line, column = _place(token.source, token.start_index) if token else (None, None)
     if isinstance(error, MissingValue):
