@@ -186,7 +186,7 @@ def _body(parsed: EmailMessage, kind: str) -> str | None:
     if part is None:
         return None
     try:
-        return str(part.get_content())
+        return str(part.get_content()).replace("\r\n", "\n")
     except (LookupError, ValueError):
         # An unknown charset, or bytes that are not in the one named.
         raw = part.get_payload(decode=True)

@@ -5,7 +5,7 @@ import ctypes
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, STDOUT, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -73,6 +73,7 @@ class Supervisor:
         self._logs = logs
         self._say = say
         self._changed = changed
+        self._order: list[str] = []
         self._children: dict[str, Child] = {}
         self._stopping = False
         logs.mkdir(parents=True, exist_ok=True)
@@ -88,20 +89,23 @@ class Supervisor:
 
     async def start(self, service: Service) -> None:
         """Start a service, wait until it is ready, and keep it from then on."""
+        # Noted at once: services that start side by side stop in the order they were asked for.
+        self._order.append(service.name)
         child = Child(service, await self._spawn(service), _now())
         self._children[service.name] = child
         try:
             await self._until_ready(child)
         except BaseException:
-            await self._end(child)
+            await self._end(self._children.pop(service.name))
             raise
         child.keeper = asyncio.create_task(self._keep(child), name=f"keep {service.name}")
 
     async def stop(self) -> None:
         """Stop every service, the last started first; what ignores its signal is killed after its grace."""
         self._stopping = True
-        for name in reversed(list(self._children)):
-            await self._end(self._children.pop(name))
+        for name in reversed(self._order):
+            if name in self._children:
+                await self._end(self._children.pop(name))
 
     async def _spawn(self, service: Service) -> Process:
         service.prepare()
@@ -185,6 +189,28 @@ class Supervisor:
         log = self.log(child.service.name)
         tail = log.read_text(errors="replace").splitlines()[-15:]
         return "\n".join([f"{child.service.name} {what}. The end of {log}:", *(f"  {line}" for line in tail)])
+
+
+async def once(command: Sequence[str], *, environment: Mapping[str, str]) -> str:
+    """Run a command to its end and return what it printed; its failure carries what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=dict(environment),
+        process_group=0,
+        preexec_fn=_tie_to_parent(signal.SIGKILL),
+    )
+    try:
+        printed, complaint = await process.communicate()
+    except BaseException:
+        _kill_group(process.pid)
+        raise
+    if process.returncode != 0:
+        said = complaint.decode(errors="replace").strip()
+        raise StartError(f"`{' '.join(command[-2:])}` failed ({process.returncode}):\n{said}")
+    return printed.decode()
 
 
 def _tie_to_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:

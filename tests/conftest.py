@@ -1,6 +1,5 @@
 """What the tests share: real servers, a fresh migrated database for each test, a mail catcher."""
 
-import importlib
 import os
 import sys
 import uuid
@@ -15,6 +14,8 @@ from sqlalchemy.engine import make_url
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from db import migrate
+from db.session import Database
 from local import mail
 from local.postgres import plain
 from tests import servers
@@ -89,7 +90,6 @@ def template_database(postgres: Postgres) -> str:
     with servers.once("template") as done:
         if not done.exists():
             postgres.execute(_statement("CREATE DATABASE {}", TEMPLATE))
-            migrate = importlib.import_module("db.migrate")
             migrate.upgrade(postgres.url(TEMPLATE, user="postgres"), postgres.url(TEMPLATE, user=APP_ROLE))
             done.write_text("{}")
     return TEMPLATE
@@ -99,7 +99,11 @@ def template_database(postgres: Postgres) -> str:
 def database_name(postgres: Postgres, template_database: str) -> Iterator[str]:
     """Copy the migrated template: each test has a database of its own, as committed work cannot be undone."""
     name = f"test_{uuid.uuid4().hex}"
-    postgres.execute(_statement("CREATE DATABASE {} TEMPLATE {}", name, template_database))
+    postgres.execute(
+        _statement("CREATE DATABASE {} TEMPLATE {}", name, template_database),
+        # Privileges on a database itself are not copied with it.
+        _statement("REVOKE TEMPORARY, CREATE ON DATABASE {} FROM PUBLIC", name),
+    )
     yield name
     postgres.execute(_statement("DROP DATABASE {} WITH (FORCE)", name))
 
@@ -117,9 +121,9 @@ def admin_url(postgres: Postgres, database_name: str) -> str:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[object]:
+async def database(database_url: str) -> AsyncIterator[Database]:
     """Open the test's database as the app does."""
-    opened = importlib.import_module("db.session").Database(database_url)
+    opened = Database(database_url)
     yield opened
     await opened.close()
 

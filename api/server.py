@@ -1,0 +1,74 @@
+"""The HTTP server in front of the app: uvicorn with limits on what a connection may send and how slowly."""
+
+import asyncio
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+LARGEST_HEAD = 16 * 1024
+REQUEST_SECONDS = 10.0
+KEEP_ALIVE_SECONDS = 15
+# Event streams stay open for ever; a stopping server leaves them this long, then goes.
+GOODBYE_SECONDS = 5
+LARGEST_BACKLOG = 2048
+
+
+class DeadlineProtocol(H11Protocol):
+    """HTTP/1.1 that gives a client ten seconds to send a whole request, head and body.
+
+    uvicorn itself waits for ever for a request that trickles in, or never does.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        """Begin to count with the connection."""
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        """Count from a request's first byte until its last."""
+        self._arm()
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._disarm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline with the connection."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_SECONDS, self._expire)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        self._deadline = None
+        self.transport.close()
+
+
+def serve(app: Any, *, host: str, port: int, log_level: str) -> None:
+    """Serve the app until SIGTERM or SIGINT."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=DeadlineProtocol,
+        ws="none",
+        lifespan="on",
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GOODBYE_SECONDS,
+        backlog=LARGEST_BACKLOG,
+        server_header=False,
+        access_log=False,
+        log_level=log_level,
+    )
+    uvicorn.Server(config).run()
