@@ -1,0 +1,298 @@
+"""The projection: a run's events in, rows out. Pure, and carried on from plain data (design §7).
+
+It runs the interpreter's own rules over the outcomes that history recorded, and so knows the triggers,
+merges and skipped nodes that left no event. What it says never depends on how the events were cut into reads.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from api.mirror.events import (
+    CancelAsked,
+    Closed,
+    Ended,
+    Event,
+    PickedUp,
+    Recorded,
+    RunEnded,
+    Scheduled,
+    Slept,
+    Started,
+    WasReset,
+    Woke,
+)
+from api.mirror.pages import Pages
+from api.mirror.state import OpenStep, State, began, feeding, masked
+from workflows.execution import summary
+from workflows.messages import Begun, ExecutionInput, Outcome, StepError
+from workflows.run import Event as Decided
+from workflows.run import Passed, Ready, Run
+
+
+class Projection:
+    """Follows one run; what it finds it writes on its pages."""
+
+    def __init__(
+        self,
+        pages: Pages,
+        *,
+        run_id: str = "",
+        state: State | None = None,
+        start: ExecutionInput | None = None,
+    ) -> None:
+        self.pages = pages
+        self.run_id = run_id
+        self.state = state or State()
+        self.ended: RunEnded | None = None
+        self._start = start
+        self._run = Run(start, self.state.run) if start is not None else None
+        if self._run is not None:
+            self.pages.hidden = masked(self._run)
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Take in events, oldest first."""
+        for event in events:
+            self.pages.turn(event, self.run_id)
+            self._apply(event)
+            self._show_status()
+
+    def carried(self) -> State:
+        """Give what the run that continues this one goes on from, besides its own first event."""
+        keep = {"steps", "status", "cancel_cause"}
+        return State.model_validate(self.state.model_dump(include=keep))
+
+    def frozen(self) -> dict[str, Any]:
+        """Give the state as JSON, without what no later event needs: the lead, variables, most outputs."""
+        state = self.state
+        if self._run is not None:
+            needed = feeding(self._run)
+            outputs = {name: value for name, value in self._run.state.outputs.items() if name in needed}
+            lean = self._run.state.model_copy(update={"lead": None, "vars": {}, "outputs": outputs})
+            state = state.model_copy(update={"run": lean})
+        return state.model_dump(mode="json", exclude_defaults=True)
+
+    def _apply(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._begin_run(event)
+            case WasReset():
+                self.run_id = event.run_id
+                self.pages.execution(temporal_run_id=event.run_id)
+            case Recorded(key="begin"):
+                self._admit(event)
+            case Recorded():
+                self._record(event)
+            case Scheduled():
+                self._schedule(event)
+            case PickedUp():
+                self._pick_up(event)
+            case Closed():
+                self._close(event)
+            case Slept():
+                self._sleep(event)
+            case Woke():
+                self._wake(event)
+            case CancelAsked():
+                self.state.cancel_cause = event.cause
+            case RunEnded():
+                self._end_run(event)
+
+    # ── the run as a whole
+
+    def _begin_run(self, event: Started) -> None:
+        given = event.input
+        self.run_id = event.run_id
+        self._start = given
+        # The event is read more than once; the run changes its state in place.
+        self._run = Run(given, given.state.model_copy(deep=True) if given.state else None)
+        self.state.run = self._run.state
+        self.pages.hidden = masked(self._run)
+        self.pages.execution(temporal_run_id=event.run_id)
+        if not event.continued_from:
+            self.pages.begin(event)
+        if given.facts is not None:
+            self._enter(event)
+
+    def _admit(self, event: Recorded) -> None:
+        if isinstance(event.result, Begun) and self._run is not None:
+            self._run.admit(event.result)
+            self._enter(event)
+
+    def _enter(self, event: Event) -> None:
+        """Begin at the trigger, or carry on where a given state stands."""
+        if self._start is None or self._run is None:
+            return
+        if self._start.state is None:
+            self._follow(event, self._run.start())
+            return
+        fresh = [key for key in self._run.state.ready if key not in self.state.steps]
+        for number, key in enumerate(fresh, self._decided() - len(fresh) + 1):
+            self._open(event, key, number)
+
+    def _end_run(self, event: RunEnded) -> None:
+        self.ended = event
+        if event.next_run_id:
+            return
+        for key, step in self.state.steps.items():
+            if not step.failed:
+                self._show(event, key, step, "cancelled", error=step.error, finished_at=event.at)
+        self.pages.end(event, self.state.cancel_cause if event.status == "cancelled" else "")
+        self.state = State(status=event.status)
+
+    def _show_status(self) -> None:
+        if self._run is None or (self.ended is not None and not self.ended.next_run_id):
+            return
+        going = [key for key, step in self.state.steps.items() if not step.failed]
+        asleep = bool(going) and all(key in self._run.state.sleeping for key in going)
+        status = "waiting" if asleep else "running"
+        if status != self.state.status:
+            self.state.status = status
+            self.pages.execution(status=status)
+
+    # ── one step
+
+    def _record(self, event: Recorded) -> None:
+        """Read a local activity's marker, which may stand for several attempts, or for one of several."""
+        step = self.state.steps.get(event.key)
+        if step is None or event.cancelled:
+            return
+        step.attempt = max(step.attempt, event.attempt)
+        if event.error is not None and (event.backs_off or self._goes_on_queued(event)):
+            step.tried = event.attempt
+            self._wait_for_retry(event, event.key, step, event.error)
+            return
+        self._settle(event, event.key, step, event)
+
+    def _goes_on_queued(self, event: Recorded) -> bool:
+        """Tell a failed first try from a failed step, as the driver does (`is_final`)."""
+        run = self._live()
+        return run.type_of(run.node_of(event.key)).queue is not None and not event.final
+
+    def _wait_for_retry(self, event: Event, key: str, step: OpenStep, error: StepError) -> None:
+        step.error = error.model_dump()
+        step.started_at = step.started_at or step.decided_at
+        self._show(event, key, step, "running", error=step.error)
+
+    def _schedule(self, event: Scheduled) -> None:
+        step = self.state.steps.get(event.key)
+        if step is None:
+            return
+        self.state.activities[event.id] = event.key
+        step.failed = False
+        step.started_at = step.started_at or event.at
+        self._show(event, event.key, step, "running", error=step.error)
+        self.pages.narrate(self._live().node_of(event.key), event.key, "started")
+
+    def _pick_up(self, event: PickedUp) -> None:
+        key = self.state.activities.get(event.scheduled_id)
+        if key is not None:
+            step = self.state.steps[key]
+            step.attempt = step.tried + event.attempt
+
+    def _close(self, event: Closed) -> None:
+        key = self.state.activities.pop(event.scheduled_id, None)
+        if key is not None and not event.cancelled:
+            self._settle(event, key, self.state.steps[key], event)
+
+    def _settle(self, event: Event, key: str, step: OpenStep, end: Ended) -> None:
+        """Take in a step's result: it failed, sleeps on, or is done."""
+        if end.error is not None:
+            self._fail(event, key, step, end.error)
+        elif isinstance(end.result, Outcome):
+            step.started_at = step.started_at or began(event, step, end.result)
+            self.pages.quote(self._live().node_of(key), key, end.result)
+            if end.result.wake_at is None:
+                self._finish(event, key, step, end.result)
+                return
+            self._live().state.sleeping[key] = end.result
+            self._show(event, key, step, "running", outcome=end.result)
+            self.pages.narrate(self._live().node_of(key), key, f"sleeps until {end.result.wake_at:%F %T}")
+
+    def _finish(self, event: Event, key: str, step: OpenStep, outcome: Outcome) -> None:
+        del self.state.steps[key]
+        self._show(event, key, step, "completed", outcome=outcome, finished_at=event.at)
+        self.pages.tell(self._live().node_of(key), key, "completed")
+        self._follow(event, self._live().finish(key, outcome))
+
+    def _fail(self, event: Event, key: str, step: OpenStep, error: StepError) -> None:
+        run = self._live()
+        told = error.model_dump()
+        step.started_at = step.started_at or step.decided_at
+        outcome = run.recover(key, error)
+        handle = ",".join(outcome.handles) if outcome else None
+        self._show(event, key, step, "failed", error=told, handle=handle, finished_at=event.at)
+        self.pages.tell(run.node_of(key), key, "failed", level="ERROR", error=told)
+        if outcome is None:
+            step.failed, step.error = True, told
+            return
+        del self.state.steps[key]
+        self._follow(event, run.finish(key, outcome))
+
+    def _sleep(self, event: Slept) -> None:
+        run = self._live()
+        for key in self.state.steps:
+            if summary(key, run.node_of(key)) == event.summary:
+                self.state.timers[event.id] = key
+
+    def _wake(self, event: Woke) -> None:
+        key = self.state.timers.pop(event.timer_id, None)
+        outcome = self._live().state.sleeping.get(key) if key and event.fired else None
+        if key is not None and outcome is not None:
+            self._finish(event, key, self.state.steps[key], outcome)
+
+    # ── what follows from it
+
+    def _follow(self, event: Event, decided: list[Decided]) -> None:
+        """Number and show what the walk decided; it counts one visit for each decision."""
+        for number, decision in enumerate(decided, self._decided() - len(decided) + 1):
+            if isinstance(decision, Ready):
+                self._open(event, decision.key, number)
+                continue
+            step = OpenStep(number=number, decided_at=event.at)
+            if isinstance(decision, Passed):
+                step.started_at = event.at
+                self._show(
+                    event, decision.key, step, "completed", outcome=decision.outcome, finished_at=event.at
+                )
+                self.pages.narrate(decision.node, decision.key, "completed")
+                continue
+            self._show(
+                event, decision.key, step, "skipped", skip_reason=decision.reason, finished_at=event.at
+            )
+            self.pages.narrate(decision.node, decision.key, f"skipped: {decision.reason}")
+
+    def _open(self, event: Event, key: str, number: int) -> None:
+        step = OpenStep(number=number, decided_at=event.at)
+        self.state.steps[key] = step
+        self._show(event, key, step, "running")
+
+    def _show(
+        self,
+        event: Event,
+        key: str,
+        step: OpenStep,
+        status: str,
+        *,
+        outcome: Outcome | None = None,
+        **more: Any,
+    ) -> None:
+        self.pages.step(
+            self._live().node_of(key),
+            key,
+            status=status,
+            outcome=outcome,
+            step_number=step.number,
+            attempt=step.attempt,
+            started_at=step.started_at or (step.decided_at if status == "running" else None),
+            created_at=step.decided_at,
+            updated_at=event.at,
+            **more,
+        )
+
+    def _live(self) -> Run:
+        if self._run is None:
+            raise LookupError("a run's first event comes first")
+        return self._run
+
+    def _decided(self) -> int:
+        return sum(self._live().state.walk.visits.values())
