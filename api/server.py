@@ -1,10 +1,10 @@
 """The HTTP server in front of the app: uvicorn with limits on what a connection may send and how slowly."""
 
 import asyncio
-from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LARGEST_HEAD = 16 * 1024
@@ -12,7 +12,6 @@ REQUEST_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
 # Event streams stay open for ever; a stopping server leaves them this long, then goes.
 GOODBYE_SECONDS = 5
-LARGEST_BACKLOG = 2048
 
 
 class DeadlineProtocol(H11Protocol):
@@ -54,7 +53,7 @@ class DeadlineProtocol(H11Protocol):
         self.transport.close()
 
 
-def serve(app: Any, *, host: str, port: int, log_level: str) -> None:
+async def serve(app: ASGIApp, *, host: str, port: int) -> None:
     """Serve the app until SIGTERM or SIGINT."""
     config = uvicorn.Config(
         app,
@@ -66,9 +65,9 @@ def serve(app: Any, *, host: str, port: int, log_level: str) -> None:
         h11_max_incomplete_event_size=LARGEST_HEAD,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GOODBYE_SECONDS,
-        backlog=LARGEST_BACKLOG,
         server_header=False,
+        # The app writes one line for each request itself, with its ids.
         access_log=False,
-        log_level=log_level,
+        log_config=None,
     )
-    uvicorn.Server(config).run()
+    await uvicorn.Server(config).serve()

@@ -127,7 +127,7 @@ class Machine:
         await self.catcher.start(smtp_port=self.ports["--smtp-port"], http_port=self.ports["--mail-port"])
         await together(self._prepare_database(), self._start_temporal())
         await together(self.supervisor.start(self._worker()), self.supervisor.start(self._api()))
-        self._seeded = await demo.seed(self._verb, card=self.directory / "demo.json")
+        self._seeded = await demo.seed(self._verb, api_url=self.api_url, card=self.directory / "demo.json")
         self._write_card()
 
     async def stop(self) -> None:

@@ -1,0 +1,289 @@
+"""The `flowtrack` command: up · api · worker · migrate · seed · doctor."""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+    from local.doctor import Finding
+    from settings import Settings
+
+Verb = Callable[[argparse.Namespace], int]
+INTERRUPTED = 130
+DEMO = {"email": "demo@flowtrack.localhost", "name": "Demo", "slug": "demo"}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb and leave with its exit code."""
+    chosen = parser().parse_args(arguments)
+    code = run(chosen.verb, chosen)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "temporalio" in sys.modules:
+        # About one process in ten that used the Temporal SDK aborts while the interpreter is taken down.
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(verb: Verb, chosen: argparse.Namespace) -> int:
+    """Run the verb; what a person can put right is said in a sentence, not in a traceback."""
+    from settings import ConfigurationError
+
+    try:
+        return verb(chosen)
+    except ConfigurationError as failure:
+        print(failure, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(prog="flowtrack", description="Lead intake and workflow automation.")
+    top.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_up(verbs.add_parser("up", help="run everything on this machine, its servers included"))
+    for name, verb, help_ in (
+        ("api", api, "serve the HTTP API, the dispatcher and the mirror"),
+        ("worker", worker, "run the Temporal worker"),
+        ("migrate", migrate, "bring the database to this version's schema"),
+        ("doctor", doctor, "check the configuration and what it points to"),
+    ):
+        verbs.add_parser(name, help=help_, description=help_).set_defaults(verb=verb)
+    seeding = verbs.add_parser("seed", help="make the demo workspace and its workflow, or find them again")
+    seeding.add_argument(
+        "--card", type=Path, default=Path("demo.json"), help="the file that keeps the demo's API key"
+    )
+    seeding.add_argument("--api-url", help="where the API answers (default: FLOWTRACK_PUBLIC_URL)")
+    seeding.set_defaults(verb=seed)
+    return top
+
+
+class Version(argparse.Action):
+    """Print the version and leave; looking it up takes longer than `--help` may."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Answer the option."""
+        print(f"flowtrack {version()}")
+        parser.exit()
+
+
+def version() -> str:
+    """Name the installed version."""
+    from importlib import metadata
+
+    return metadata.version("flowtrack")
+
+
+def _add_up(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--data-dir", type=Path, default=Path(".flowtrack"), help="where all data lives")
+    for flag, port, what in (
+        ("--api-port", 8000, "the API and the forms"),
+        ("--temporal-port", 7233, "Temporal"),
+        ("--temporal-ui-port", 8233, "the Temporal Web UI"),
+        ("--mail-port", 8025, "the mail catcher's page"),
+        ("--smtp-port", 2525, "the mail catcher's SMTP"),
+    ):
+        verb.add_argument(
+            flag, type=_port, default=port, metavar="N", help=f"{what} (default {port}; 0 = any free)"
+        )
+    verb.add_argument("--no-demo", action="store_true", help="do not submit the demo form")
+    verb.set_defaults(verb=up)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give 0 to 65535")
+    return int(text)
+
+
+def up(chosen: argparse.Namespace) -> int:
+    """Run everything on this machine until Ctrl-C or SIGTERM."""
+    from local import up as local_up
+
+    flags = {flag: getattr(chosen, flag.strip("-").replace("-", "_")) for flag in local_up.PORT_FLAGS}
+    options = local_up.Options(chosen.data_dir.resolve(), flags, plays_demo=not chosen.no_demo)
+    try:
+        asyncio.run(local_up.run(options))
+    except local_up.FAILURES as failure:
+        print(f"flowtrack up: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def api(chosen: argparse.Namespace) -> int:
+    """Serve the HTTP API, and run the dispatcher and the mirror beside it."""
+    from settings import load
+
+    settings = load()
+    _log(settings)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: "Settings") -> None:
+    from activities.clients import temporal
+    from api import app, server
+    from api.dispatcher import Dispatcher
+    from api.starter import Starter
+    from db.session import Database
+
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    # Without Temporal the API still takes forms: the client connects when it is first needed.
+    client = await temporal.connect(
+        settings.temporal_address,
+        settings.temporal_namespace,
+        tls=settings.temporal_tls,
+        api_key=settings.temporal_api_key and settings.temporal_api_key.get_secret_value(),
+        lazy=True,
+    )
+    config = app.Config(
+        public_url=settings.public_url,
+        environment=settings.env,
+        master_key=settings.master_key_bytes,
+        temporal_namespace=settings.temporal_namespace,
+        temporal_ui_url=settings.temporal_ui_url,
+        allow_private_destinations=settings.may_reach_private_addresses,
+        version=version(),
+    )
+    starter = Starter(database, client, task_queue=config.task_queue)
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    dispatcher = Dispatcher(database, starter, name=name, interval=settings.dispatcher_poll_seconds)
+    application = app.create_app(database, starter, config=config, lifespan_tasks=[dispatcher.run])
+    try:
+        await server.serve(application, host=settings.api_host, port=settings.api_port)
+    finally:
+        await database.close()
+
+
+def worker(chosen: argparse.Namespace) -> int:
+    """Run the Temporal worker."""
+    from settings import load
+
+    settings = load()
+    _log(settings)
+    import worker as room
+
+    room.main(settings)
+    return 0
+
+
+def migrate(chosen: argparse.Namespace) -> int:
+    """Bring the database to this version's schema."""
+    from settings import load
+
+    settings = load()
+    from db import migrate as migrations
+
+    revision = migrations.upgrade(settings.admin_database_url, settings.database_url)
+    print(f"The database is at revision {revision}.")
+    return 0
+
+
+def seed(chosen: argparse.Namespace) -> int:
+    """Make the demo, or find it again, and print how to reach it as JSON."""
+    from settings import load
+
+    settings = load()
+    from local import demo
+
+    card: Path = chosen.card
+    known = json.loads(card.read_text()) if card.exists() else {}
+    access = asyncio.run(_demo_access(settings, known))
+    # Whoever reads the key is the demo's administrator.
+    card.touch(mode=0o600)
+    card.write_text(json.dumps(access))
+    built = demo.build(chosen.api_url or settings.public_url, access["api_key"])
+    print(json.dumps({**access, **built}))
+    return 0
+
+
+async def _demo_access(settings: "Settings", known: dict[str, str]) -> dict[str, str]:
+    """Find the demo workspace and a key that opens it; make what is missing."""
+    from db import doors, keys
+    from db.session import Database
+
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        async with database.door() as session:
+            if known and await keys.authenticate(session, known["api_key"]):
+                return known
+            workspace_id = await doors.workspace_by_slug(session, DEMO["slug"])
+            if workspace_id is None:
+                today = datetime.now(UTC).date()
+                workspace_id = (await doors.create_workspace(session, **DEMO, today=today)).workspace_id
+        async with database.workspace(workspace_id) as session:
+            created = await keys.create(session, workspace_id, name="Demo", scopes=["*"])
+    finally:
+        await database.close()
+    return {"workspace_slug": DEMO["slug"], "api_key": created.token}
+
+
+def doctor(chosen: argparse.Namespace) -> int:
+    """Check the configuration and what it points to; 1 when something is wrong."""
+    from settings import load
+
+    settings = load()
+    findings = asyncio.run(_examine(settings))
+    from local.doctor import report
+
+    return 0 if report(findings) else 1
+
+
+async def _examine(settings: "Settings") -> list["Finding"]:
+    from activities.clients import temporal
+    from db import migrate as migrations
+    from local import doctor as check
+    from settings import Settings
+
+    client = await temporal.connect(settings.temporal_address, settings.temporal_namespace, lazy=True)
+    return [
+        check.python(),
+        check.variables(os.environ, [f"FLOWTRACK_{name.upper()}" for name in Settings.model_fields]),
+        check.master_key(settings.master_key is not None),
+        check.app_database(settings.database_url),
+        check.schema(settings.admin_database_url, newest=migrations.newest()),
+        await check.temporal(settings.temporal_address, client.service_client.check_health),
+        check.mail(settings.smtp_url),
+    ]
+
+
+def _log(settings: "Settings") -> None:
+    """Write JSON lines, ours and the libraries', to standard error."""
+    import logging
+
+    import structlog
+
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+        processor=structlog.processors.JSONRenderer(),
+    )
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+if __name__ == "__main__":
+    main()
