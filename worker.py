@@ -91,7 +91,7 @@ def by_queue(world: World) -> dict[str, list[Callable[..., Any]]]:
     """Return the activities of each task queue, by its suffix; queues without any are left out."""
     steps, begin, upkeep, deliveries = Steps(world), Begin(world), Upkeep(world), Deliveries(world)
     found = {queue: list(steps.activities(queue or None)) for queue in ("", *QUEUES)}
-    found[""] += [begin.begin, upkeep.roll_quotas, upkeep.keep_log_partitions]
+    found[""] += [begin.begin, upkeep.roll_quotas, upkeep.keep_log_partitions, upkeep.tidy]
     found["webhooks"].append(deliveries.deliver_webhook)
     return {queue: activities for queue, activities in found.items() if activities}
 

@@ -6,7 +6,11 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-JOBS = {"roll_quotas": timedelta(hours=1), "keep_log_partitions": timedelta(days=1)}
+JOBS = {
+    "roll_quotas": timedelta(hours=1),
+    "keep_log_partitions": timedelta(days=1),
+    "tidy": timedelta(days=1),
+}
 """Activity to how often it runs. Late or twice does no harm: the database decides what is due."""
 
 
