@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from activities.errors import StepFailed
 from db.effects import EffectKey
-from workflows import templates
-from workflows.conditions import evaluate
-from workflows.messages import Scope, StepInput
-from workflows.nodetype import NodeConfig, NodeType, marked_fields
+from workflows import conditions, templates
+from workflows.messages import EdgeRule, Scope, StepInput
+from workflows.nodetype import Marker, NodeConfig, NodeType, marked_values
 from workflows.scopes import pick
+
+COMMON = set(NodeConfig.model_fields)
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,19 @@ class Step:
         """Weigh the rules on the outgoing edges; they may name this step's own output."""
         steps = {**self.scope.get("steps", {}), self.given.node.save_as: output}
         scope = {**self.scope, "steps": steps}
-        return {
-            edge.edge_id: evaluate(edge.rule, scope, now=self.now, zone=self.zone).holds
-            for edge in self.given.edges
-        }
+        return {edge.edge_id: self._holds(edge, scope) for edge in self.given.edges}
+
+    def _holds(self, edge: EdgeRule, scope: Scope) -> bool:
+        try:
+            return conditions.evaluate(edge.rule, scope, now=self.now, zone=self.zone).holds
+        except conditions.ConditionError as error:
+            raise StepFailed("bad_condition", f"edge {edge.edge_id}: {error}") from error
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """Dump what this type of node was configured with, as the step records it."""
+        shown: dict[str, Any] = self.config.model_dump(mode="json", by_alias=True, exclude=COMMON)
+        return shown
 
 
 def prepare(
@@ -67,20 +77,21 @@ def prepare(
     scope = given.scope if lead is None else {**given.scope, **pick({"lead": lead}, given.node.reads)}
     zone = str((lead or {}).get("timezone") or given.zone)
     raw = dict(given.node.config)
-    for name, info, kind in marked_fields(node_type.Config):
-        alias = info.alias or name
-        if kind != "rule" and raw.get(alias) is not None:
-            raw[alias] = _render(alias, raw[alias], kind, scope=scope, now=now, zone=zone)
+    for alias, marker, value in marked_values(node_type.Config, raw):
+        if marker.kind != "rule":
+            raw[alias] = _render(alias, value, marker, scope=scope, now=now, zone=zone)
     return Step(given, _validated(node_type, raw), scope, now, zone)
 
 
-def _render(alias: str, value: Any, kind: str, *, scope: Scope, now: datetime, zone: str) -> Any:
+def _render(alias: str, value: Any, marker: Marker, *, scope: Scope, now: datetime, zone: str) -> Any:
     try:
-        if kind == "data":
+        if marker.kind == "data":
             return templates.render_value(value, scope, now=now, zone=zone)
-        return _texts(value, scope, html=kind == "html", now=now, zone=zone)
+        return _texts(value, scope, html=marker.kind == "html", now=now, zone=zone)
     except templates.TemplateError as error:
-        raise StepFailed("template_error", f"{alias}: {error}") from error
+        if marker.may_miss and error.code == "template_missing_value":
+            return None
+        raise StepFailed("template_error", f"{alias}: {error.message}") from error
 
 
 def _texts(value: Any, scope: Scope, *, html: bool, now: datetime, zone: str) -> Any:

@@ -18,11 +18,11 @@ from activities.world import World
 from db import leads
 from workflows import nodes
 from workflows.messages import Outcome, StepInput
-from workflows.nodetype import NodeConfig, NodeType, Situation
+from workflows.nodetype import NodeConfig, NodeType, Refused, Situation
 from workflows.run import UNTOUCHED
 
-LARGEST_OUTCOME = 256 * 1024
-COMMON = set(NodeConfig.model_fields)
+LARGEST = {"input": 128 * 1024, "output": 256 * 1024}
+"""Bytes; an outcome holds the input too."""
 
 
 class Steps:
@@ -32,7 +32,7 @@ class Steps:
         self._world = world
 
     def activities(self, queue: str | None = None) -> Sequence[Callable[..., Any]]:
-        """Return the activities that a worker of this queue runs; fast paths run on the workflow's own too."""
+        """Return what a worker of this queue carries out; fast paths run on the workflow's own too."""
         found = [self._activity(t) for t in nodes.types().values() if runs_on(t, queue)]
         if queue is None:
             found.append(activity.defn(name=UNTOUCHED)(self._weigh_edges))
@@ -63,16 +63,20 @@ class Steps:
         try:
             lead = await self._fresh_lead(given)
             step = prepare(node_type, given, lead=lead, now=datetime.now(UTC))
+            check_size("input", step.shown)
             outcome = complete(await act(step), step, lead)
         except StepFailed as error:
             raise translated(error, given) from error
-        except (DBAPIError, PoolTimeout, OSError) as error:
+        except Refused as error:
+            raise translated(StepFailed(error.type, error.message), given) from error
+        except (DBAPIError, PoolTimeout) as error:
             if isinstance(error, DBAPIError) and not error.connection_invalidated and not is_outage(error):
                 raise translated(StepDeferred("error", type(error).__name__), given) from error
             raise ApplicationError("The database is out of reach.", type="database_unavailable") from error
         except Exception as error:
             activity.logger.exception("step raised", extra={"node": given.node.id})
-            raise translated(StepDeferred("error", f"{type(error).__name__}: {error}"), given) from error
+            # Its text may hold what no history should: the log has it.
+            raise translated(StepDeferred("error", type(error).__name__), given) from error
         return outcome.model_copy(update={"ms": round((perf_counter() - began) * 1000, 3)})
 
     async def _fresh_lead(self, given: StepInput) -> dict[str, Any] | None:
@@ -100,21 +104,25 @@ def runs_on(node_type: type[NodeType], queue: str | None) -> bool:
 
 def complete(outcome: Outcome, step: Step, lead: dict[str, Any] | None) -> Outcome:
     """Add to an outcome what every step records, and refuse what history must not hold (design §5)."""
-    shown = step.config.model_dump(mode="json", by_alias=True, exclude=COMMON)
     completed = outcome.model_copy(
         update={
-            "input": outcome.input if outcome.input is not None else shown,
+            "input": outcome.input if outcome.input is not None else step.shown,
             "conditions": step.conditions(outcome.output),
             "lead": outcome.lead if outcome.lead is not None else lead,
         }
     )
-    try:
-        size = len(json.dumps(completed.model_dump(mode="json"), allow_nan=False).encode())
-    except (TypeError, ValueError) as error:
-        raise StepFailed("output_not_json", f"The output is no JSON: {error}") from error
-    if size > LARGEST_OUTCOME:
-        raise StepFailed("output_too_large", f"The output has {size} bytes; the limit is {LARGEST_OUTCOME}.")
+    check_size("output", completed.model_dump(mode="json"))
     return completed
+
+
+def check_size(what: str, data: Any) -> None:
+    """Refuse what is no JSON or too large for history; of the input, before anything is done with it."""
+    try:
+        size = len(json.dumps(data, allow_nan=False).encode())
+    except (TypeError, ValueError) as error:
+        raise StepFailed(f"{what}_not_json", f"The {what} is no JSON: {error}") from error
+    if size > LARGEST[what]:
+        raise StepFailed(f"{what}_too_large", f"The {what} has {size} bytes; the limit is {LARGEST[what]}.")
 
 
 def translated(error: StepFailed, given: StepInput) -> ApplicationError:

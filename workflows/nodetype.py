@@ -8,9 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from workflows.graph import Join, OnError
 from workflows.messages import EdgeRule, Outcome, Scope
+from workflows.problems import Problem
 
 
 class Refused(Exception):
@@ -89,6 +91,17 @@ def marked_fields(config: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str
             yield name, info, marker.kind
 
 
+def marked_values(config: type[BaseModel], raw: dict[str, Any]) -> Iterator[tuple[str, Marker, Any]]:
+    """Yield (alias, marker, value) of the templates and rules in a config as written, defaults included."""
+    for name, info in config.model_fields.items():
+        marker, alias = marker_of(info), info.alias or name
+        if marker is None:
+            continue
+        value = raw[alias] if alias in raw else raw.get(name, info.get_default(call_default_factory=True))
+        if value is not None and value is not PydanticUndefined:
+            yield alias, marker, value
+
+
 def marker_of(info: FieldInfo) -> Marker | None:
     """Find a marker on the field itself or inside `Template | None`, `list[Template]`, `dict[str, Data]`."""
     own = next((marker for marker in info.metadata if isinstance(marker, Marker)), None)
@@ -157,6 +170,16 @@ class NodeType:
     def join(cls, config: NodeConfig) -> Join:
         """Say how a node with this config joins its branches."""
         return config.join_mode
+
+    @classmethod
+    def takes_one_way(cls, config: NodeConfig) -> bool:
+        """Tell whether a run leaves a node with this config by one handle only."""
+        return True
+
+    @classmethod
+    def flaws(cls, config: NodeConfig, edges: tuple[EdgeRule, ...]) -> list[Problem]:
+        """Return what only this type can see is wrong at publish; pointers begin at the config."""
+        return []
 
     @classmethod
     def start_to_close(cls, config: NodeConfig) -> timedelta:

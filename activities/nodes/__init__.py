@@ -13,8 +13,12 @@ from workflows.nodetype import NodeType
 Effect = Callable[[Step, World], Awaitable[Outcome]]
 
 
-@cache
 def effect_of(node_type: type[NodeType]) -> Effect:
     """Return a node type's effect: the `run` of its file here."""
-    effect: Effect = import_module(f"{__name__}.{nodes.module_of(node_type)}").run
+    return _load(nodes.module_of(node_type))
+
+
+@cache
+def _load(module: str) -> Effect:
+    effect: Effect = import_module(f"{__name__}.{module}").run
     return effect

@@ -1,0 +1,35 @@
+"""Adds an event to the lead's timeline."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from activities.errors import StepFailed
+from activities.step import Step
+from activities.world import World
+from db import effects, leads
+from workflows.messages import Outcome
+from workflows.nodes.action_add_lead_event import Config
+
+
+async def run(step: Step, world: World) -> Outcome:
+    """Append the event, once."""
+    async with world.database.workspace(step.workspace_id) as session:
+        output = await effects.once(session, step.effect("event"), lambda: _add(session, step))
+    return Outcome(output=output)
+
+
+async def _add(session: AsyncSession, step: Step) -> dict[str, Any]:
+    config: Config = step.config
+    if await leads.get(session, step.workspace_id, step.lead_id) is None:
+        raise StepFailed("lead_gone", "The lead no longer exists.")
+    event = await leads.add_event(
+        session,
+        step.workspace_id,
+        step.lead_id,
+        config.event_type,
+        description=config.description,
+        metadata=config.metadata,
+        execution_id=step.given.execution_id,
+    )
+    return {"event_id": str(event.id), "event_type": config.event_type}

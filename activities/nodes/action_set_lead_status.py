@@ -1,0 +1,56 @@
+"""Moves the lead on the board."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from activities.errors import StepFailed
+from activities.step import Step
+from activities.world import World
+from db import effects, leads
+from workflows.messages import Outcome
+from workflows.nodes.action_set_lead_status import Config
+
+EVENT = "STATUS_CHANGED"
+LONGEST = 100
+
+
+async def run(step: Step, world: World) -> Outcome:
+    """Change the status and write the event that tells of it, in one transaction and once."""
+    async with world.database.workspace(step.workspace_id) as session:
+        output = await effects.once(session, step.effect("status"), lambda: _move(session, step))
+        lead = await leads.scope(session, step.workspace_id, step.lead_id)
+    return Outcome(output=output, lead=lead, handles=("default" if output["changed"] else "unchanged",))
+
+
+async def _move(session: AsyncSession, step: Step) -> dict[str, Any]:
+    config: Config = step.config
+    status = config.status.strip()
+    if not 0 < len(status) <= LONGEST:
+        raise StepFailed("bad_status", f"status: a text of 1 to {LONGEST} characters is needed.")
+    moved = await leads.set_status(
+        session, step.workspace_id, step.lead_id, status, allowed_from=config.allowed_from
+    )
+    if moved is None:
+        raise StepFailed("lead_gone", "The lead no longer exists.")
+    if not moved.changed:
+        return _unmoved(config, moved.before, status)
+    await leads.add_event(
+        session,
+        step.workspace_id,
+        step.lead_id,
+        EVENT,
+        description=f"{moved.before} → {moved.after}",
+        metadata={"from": moved.before, "to": moved.after},
+        execution_id=step.given.execution_id,
+    )
+    return {"changed": True, "from": moved.before, "to": moved.after}
+
+
+def _unmoved(config: Config, before: str, wanted: str) -> dict[str, Any]:
+    if before == wanted:
+        return {"changed": False, "from": before, "to": before, "reason": "already"}
+    if config.on_conflict == "fail":
+        allowed = ", ".join(config.allowed_from)
+        raise StepFailed("status_conflict", f"The lead is {before}; it may come from {allowed} only.")
+    return {"changed": False, "from": before, "to": before, "reason": "not_allowed"}

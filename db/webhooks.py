@@ -1,0 +1,297 @@
+"""Webhook messages and their delivery: a row for every attempt, claimed by one worker at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, ColumnElement, Text, case, cast, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from db.models import WebhookDelivery, WebhookEndpoint
+
+CLAIM = timedelta(seconds=30)
+"""How long a claimed attempt is its worker's alone: longer than any request may take."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One event as it is sent: `body` holds the bytes that are signed."""
+
+    id: str
+    event_type: str
+    payload: Mapping[str, Any]
+    body: str
+    execution_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an attempt goes, and what it is signed with; secrets are sealed."""
+
+    id: UUID
+    url: str
+    headers: Mapping[str, str]
+    secret_sealed: bytes
+    previous_secret_sealed: bytes | None
+    previous_secret_expires_at: datetime | None
+    max_attempts: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An attempt that this worker alone makes now."""
+
+    delivery_id: UUID
+    attempt: int
+    body: str
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the delivery of one message to one endpoint stands: its latest attempt."""
+
+    status: str
+    attempt: int
+    http_status: int | None = None
+    error: str | None = None
+    wait: float = 0
+    """Seconds until the attempt may be claimed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an attempt."""
+
+    status: str
+    http_status: int | None = None
+    response_body: str | None = None
+    error: str | None = None
+    duration_ms: int | None = None
+
+
+async def post(
+    session: AsyncSession,
+    workspace_id: UUID,
+    message: Message,
+    *,
+    endpoint_ids: Sequence[UUID] | None = None,
+) -> list[UUID]:
+    """Write a message's first attempt for each endpoint subscribed to it, or for those named.
+
+    An endpoint that is disabled gets its row too, cancelled, so that it can be delivered later on request.
+    Returns the endpoints, the cancelled ones included.
+    """
+    wanted = (
+        WebhookEndpoint.subscribed_events.op("&&")(cast(patterns(message.event_type), ARRAY(Text())))
+        if endpoint_ids is None
+        else WebhookEndpoint.id.in_(endpoint_ids)
+    )
+    found = await session.execute(
+        select(WebhookEndpoint.id, WebhookEndpoint.is_enabled, WebhookEndpoint.disabled_reason)
+        .where(WebhookEndpoint.workspace_id == workspace_id, wanted)
+        .order_by(WebhookEndpoint.id)
+    )
+    rows = [_first_attempt(workspace_id, message, *endpoint) for endpoint in found]
+    if rows:
+        await session.execute(insert(WebhookDelivery), rows)
+    return [row["webhook_endpoint_id"] for row in rows]
+
+
+def patterns(event_type: str) -> list[str]:
+    """Name every subscription that covers an event: itself, its families (`lead.*`) and `*`."""
+    parts = event_type.split(".")
+    families = [".".join(parts[:count]) + ".*" for count in range(len(parts) - 1, 0, -1)]
+    return [event_type, *families, "*"]
+
+
+def _first_attempt(
+    workspace_id: UUID, message: Message, endpoint_id: UUID, is_enabled: bool, reason: str | None
+) -> dict[str, Any]:
+    return {
+        "workspace_id": workspace_id,
+        "id": uuid7(),
+        "webhook_endpoint_id": endpoint_id,
+        "message_id": message.id,
+        "execution_id": message.execution_id,
+        "event_type": message.event_type,
+        "payload": dict(message.payload),
+        "body": message.body,
+        "status": "pending" if is_enabled else "cancelled",
+        "error": None if is_enabled else f"endpoint_disabled: {reason or 'by hand'}",
+        "attempt_number": 1,
+    }
+
+
+async def claim(
+    session: AsyncSession, workspace_id: UUID, endpoint_id: UUID, message_id: str, *, by: str
+) -> Claim | None:
+    """Take the pending attempt that is due, unless another worker has it; a dead worker's claim runs out."""
+    free = or_(
+        WebhookDelivery.lock_acquired_at.is_(None),
+        WebhookDelivery.lock_acquired_at < func.now() - CLAIM,
+    )
+    taken = await session.execute(
+        update(WebhookDelivery)
+        .where(
+            *_of(workspace_id, endpoint_id, message_id),
+            WebhookDelivery.status == "pending",
+            WebhookDelivery.scheduled_at <= func.now(),
+            free,
+            WebhookEndpoint.workspace_id == WebhookDelivery.workspace_id,
+            WebhookEndpoint.id == WebhookDelivery.webhook_endpoint_id,
+            WebhookEndpoint.is_enabled,
+        )
+        .values(lock_acquired_at=func.now(), locked_by=by, attempted_at=func.now())
+        .returning(
+            WebhookDelivery.id,
+            WebhookDelivery.attempt_number,
+            WebhookDelivery.body,
+            WebhookEndpoint.id,
+            WebhookEndpoint.url,
+            WebhookEndpoint.headers,
+            WebhookEndpoint.secret_sealed,
+            WebhookEndpoint.previous_secret_sealed,
+            WebhookEndpoint.previous_secret_expires_at,
+            WebhookEndpoint.max_attempts,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    row = taken.one_or_none()
+    if row is None:
+        return None
+    delivery_id, attempt, body, *endpoint = row
+    return Claim(delivery_id, attempt, body or "", Endpoint(*endpoint))
+
+
+async def standing(
+    session: AsyncSession, workspace_id: UUID, endpoint_id: UUID, message_id: str
+) -> Standing | None:
+    """Tell how a delivery stands; what was due for an endpoint disabled meanwhile is cancelled."""
+    found = await session.execute(
+        select(
+            WebhookDelivery.status,
+            WebhookDelivery.attempt_number,
+            WebhookDelivery.http_status_code,
+            WebhookDelivery.error,
+            func.extract("epoch", _claimable_at() - func.now()),
+            WebhookEndpoint.is_enabled,
+            WebhookEndpoint.disabled_reason,
+        )
+        .join(
+            WebhookEndpoint,
+            (WebhookEndpoint.workspace_id == WebhookDelivery.workspace_id)
+            & (WebhookEndpoint.id == WebhookDelivery.webhook_endpoint_id),
+        )
+        .where(*_of(workspace_id, endpoint_id, message_id))
+        .order_by(WebhookDelivery.attempt_number.desc())
+        .limit(1)
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    status, attempt, http_status, error, wait, is_enabled, reason = row
+    if status != "pending":
+        return Standing(status, attempt, http_status, error)
+    # An attempt under way is its worker's to settle.
+    if not is_enabled and wait <= 0:
+        error = f"endpoint_disabled: {reason or 'by hand'}"
+        await _cancel(session, workspace_id, endpoint_id, message_id, error=error)
+        return Standing("cancelled", attempt, http_status, error)
+    return Standing(status, attempt, http_status, error, wait=max(float(wait), 0))
+
+
+def _claimable_at() -> ColumnElement[datetime]:
+    held_until = WebhookDelivery.lock_acquired_at + CLAIM
+    return func.greatest(
+        WebhookDelivery.scheduled_at,
+        case((WebhookDelivery.lock_acquired_at.is_not(None), held_until), else_=WebhookDelivery.scheduled_at),
+    )
+
+
+async def settle(
+    session: AsyncSession,
+    workspace_id: UUID,
+    claimed: Claim,
+    result: Result,
+    *,
+    by: str,
+    again_after: timedelta | None = None,
+) -> bool:
+    """Record what came of an attempt, and the next one if there is to be one; False if the claim was lost."""
+    settled = await session.execute(
+        update(WebhookDelivery)
+        .where(
+            WebhookDelivery.workspace_id == workspace_id,
+            WebhookDelivery.id == claimed.delivery_id,
+            WebhookDelivery.status == "pending",
+            WebhookDelivery.locked_by == by,
+        )
+        .values(
+            status=result.status,
+            http_status_code=result.http_status,
+            response_body=result.response_body,
+            error=result.error,
+            duration_ms=result.duration_ms,
+        )
+        .returning(WebhookDelivery)
+        .execution_options(synchronize_session=False)
+    )
+    row = settled.scalar_one_or_none()
+    if row is None:
+        return False
+    if again_after is not None:
+        await session.execute(insert(WebhookDelivery).values(_next_attempt(row, again_after)))
+    return True
+
+
+def _next_attempt(row: WebhookDelivery, after: timedelta) -> dict[str, Any]:
+    return {
+        "workspace_id": row.workspace_id,
+        "id": uuid7(),
+        "webhook_endpoint_id": row.webhook_endpoint_id,
+        "message_id": row.message_id,
+        "execution_id": row.execution_id,
+        "event_type": row.event_type,
+        "payload": row.payload,
+        "body": row.body,
+        "attempt_number": row.attempt_number + 1,
+        "scheduled_at": func.now() + after,
+    }
+
+
+async def disable(session: AsyncSession, workspace_id: UUID, endpoint_id: UUID, *, reason: str) -> bool:
+    """Disable an endpoint; False if it was disabled already."""
+    disabled = await session.execute(
+        update(WebhookEndpoint)
+        .where(
+            WebhookEndpoint.workspace_id == workspace_id,
+            WebhookEndpoint.id == endpoint_id,
+            WebhookEndpoint.is_enabled,
+        )
+        .values(is_enabled=False, disabled_reason=reason)
+        .returning(WebhookEndpoint.id)
+    )
+    return disabled.scalar_one_or_none() is not None
+
+
+async def _cancel(
+    session: AsyncSession, workspace_id: UUID, endpoint_id: UUID, message_id: str, *, error: str
+) -> None:
+    await session.execute(
+        update(WebhookDelivery)
+        .where(*_of(workspace_id, endpoint_id, message_id), WebhookDelivery.status == "pending")
+        .values(status="cancelled", error=error)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _of(workspace_id: UUID, endpoint_id: UUID, message_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        WebhookDelivery.workspace_id == workspace_id,
+        WebhookDelivery.webhook_endpoint_id == endpoint_id,
+        WebhookDelivery.message_id == message_id,
+    )
