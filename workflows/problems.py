@@ -1,5 +1,7 @@
 """One problem found in what a person wrote: a rule, a template, a form or a graph."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -10,6 +12,9 @@ class Problem(BaseModel):
 
     code: str
     message: str
+    remedy: str = ""
+    severity: Literal["error", "warning"] = "error"
+    """A warning is told, and stops nothing."""
     pointer: str = ""
     node_id: str | None = None
     field: str | None = None

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from workflows import conditions
 from workflows.messages import EdgeRule, Outcome
 from workflows.nodetype import NodeConfig, NodeType, Refused, Rule, Situation
+from workflows.problems import Problem, pointer
 
 TRUE, FALSE = "condition_true", "condition_false"
 
@@ -28,6 +29,15 @@ class Condition(NodeType):
     example: ClassVar[dict[str, Any]] = {"condition": {"field": "budget", "operator": ">=", "value": 5000}}
     handles = (TRUE, FALSE)
     decides = True
+
+    @classmethod
+    def flaws(cls, config: Any, edges: tuple[EdgeRule, ...]) -> list[Problem]:
+        """Miss a rule: there must be one here or on an edge."""
+        if config.condition is not None or any(_may_lead_on(edge) for edge in edges):
+            return []
+        message = "The condition has no rule, and none of its edges by `condition_true` has one."
+        remedy = 'Give it one, such as {"field": "budget", "operator": ">=", "value": 5000}.'
+        return [Problem(code="no_condition", message=message, remedy=remedy, pointer=pointer("condition"))]
 
     @classmethod
     def decide(cls, situation: Situation) -> Outcome:

@@ -1,0 +1,69 @@
+"""From the draft to the graph that runs: what a run needs and no more, in an order of its own."""
+
+from workflows import conditions, templates
+from workflows.drawing import Drawing, Line, Placed
+from workflows.graph import Edge, Graph, Node
+from workflows.nodetype import NodeConfig, marked_values
+from workflows.reactflow import Draft
+
+
+class NotPublishableError(ValueError):
+    """The draft has errors that validation tells; nothing can be compiled from it."""
+
+
+def compile(draft: Draft) -> Graph:  # noqa: A001 - it is what publishing does; call it as publish.compile
+    """Make the immutable graph of a draft that validation passed; equal content gives equal graphs.
+
+    Notes, disabled edges and edges that end nowhere are left out; positions and unknown keys too.
+    """
+    return graph_of(Drawing(draft))
+
+
+def graph_of(drawing: Drawing) -> Graph:
+    """Make the graph of a drawing."""
+    nodes = (_node(placed, drawing.outgoing[placed.id]) for placed in drawing.placed if placed.runs)
+    edges = (_edge(line) for line in drawing.lines)
+    return Graph(
+        nodes=tuple(sorted(nodes, key=lambda node: node.id)),
+        edges=tuple(sorted(edges, key=lambda edge: edge.id)),
+    )
+
+
+def _node(placed: Placed, leaving: tuple[Line, ...]) -> Node:
+    if placed.type is None or placed.config is None:
+        raise NotPublishableError(placed.id)
+    config = placed.config
+    return Node(
+        id=placed.id,
+        type=placed.type.name,
+        label=placed.node.label or "",
+        config=placed.node.config,
+        join=placed.type.join(config),
+        disabled=config.disabled,
+        on_error=config.on_error,
+        save_as=placed.save_as,
+        reads=tuple(sorted(_config_reads(type(config), placed) | _rule_reads(leaving))),
+    )
+
+
+def _config_reads(config: type[NodeConfig], placed: Placed) -> set[str]:
+    paths: set[str] = set()
+    for _, marker, value in marked_values(config, placed.node.config):
+        paths |= conditions.reads(value) if marker.kind == "rule" else templates.reads(value)
+    return paths
+
+
+def _rule_reads(leaving: tuple[Line, ...]) -> set[str]:
+    rules = (line.edge.condition for line in leaving if line.edge.condition is not None)
+    return {path for rule in rules for path in conditions.reads(rule)}
+
+
+def _edge(line: Line) -> Edge:
+    edge = line.edge
+    return Edge(
+        id=edge.id,
+        source=edge.source,
+        target=edge.target,
+        source_handle=edge.source_handle,
+        condition=edge.condition,
+    )

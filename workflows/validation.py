@@ -1,0 +1,93 @@
+"""Everything that can be known to be wrong with a workflow before it runs (design §9)."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from workflows import joins, nodes, publish, references, shape
+from workflows.drawing import Drawing, Placed
+from workflows.fields import Field, FieldType
+from workflows.messages import EdgeRule
+from workflows.problems import Problem
+from workflows.reactflow import Draft
+
+PROBLEMS_CAP = 500
+SNAPSHOT_CAP = 1_500_000
+"""Bytes of the published graph: it travels in one payload, with the trigger's data, of 2 MiB at most."""
+SAVED = frozenset({"unknown_node_type"})
+"""What is refused even in a draft; everything else may be mended later."""
+
+
+def problems(draft: Draft, fields: Sequence[Field], *, publishing: bool) -> list[Problem]:
+    """List every problem, errors first; in a draft that is only saved, what can wait is a warning."""
+    drawing = Drawing(draft)
+    found = list(_found(drawing, fields))
+    if not any(problem.severity == "error" for problem in found):
+        found += _too_large(drawing)
+    if not publishing:
+        found = [_eased(problem) for problem in found]
+    return sorted(found, key=lambda problem: problem.severity != "error")[:PROBLEMS_CAP]
+
+
+def _found(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
+    for placed in drawing.placed:
+        yield from _of_node(drawing, placed)
+    yield from shape.problems(drawing)
+    yield from joins.problems(drawing)
+    yield from references.problems(drawing, [field.field_key for field in fields])
+    yield from _of_form(drawing, fields)
+
+
+def _of_node(drawing: Drawing, placed: Placed) -> Iterator[Problem]:
+    if placed.type is None:
+        close = difflib.get_close_matches(placed.node.type, nodes.types(), n=1)
+        remedy = f"Did you mean {close[0]}?" if close else f"Use one of {', '.join(nodes.types())}."
+        yield placed.problem(
+            "unknown_node_type", f"There is no node type `{placed.node.type}`.", remedy, "type"
+        )
+    for flaw in placed.flaws:
+        yield placed.problem(flaw.code, flaw.message, flaw.remedy, "data", "config", *flaw.path)
+    if placed.type is not None and placed.config is not None:
+        for problem in placed.type.flaws(placed.config, _rules(drawing, placed)):
+            path = [part for part in problem.pointer.split("/") if part]
+            told = placed.problem(problem.code, problem.message, problem.remedy, "data", "config", *path)
+            yield told.model_copy(update={"severity": problem.severity})
+
+
+@lru_cache(maxsize=256)
+def _nearest_type(name: str) -> str:
+    close = difflib.get_close_matches(name, nodes.types(), n=1)
+    return f"Did you mean {close[0]}?" if close else f"Use one of {', '.join(nodes.types())}."
+
+
+def _rules(drawing: Drawing, placed: Placed) -> tuple[EdgeRule, ...]:
+    edges = (line.edge for line in drawing.outgoing[placed.id])
+    return tuple(
+        EdgeRule(edge_id=edge.id, handle=edge.source_handle, rule=edge.condition)
+        for edge in edges
+        if edge.condition is not None
+    )
+
+
+def _of_form(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
+    if any(field.field_type == FieldType.EMAIL for field in fields):
+        return
+    for trigger in drawing.triggers:
+        if trigger.node.type == references.FORM:
+            message = "The form asks for no e-mail address, and a lead needs one."
+            remedy = "Add a form field of the type EMAIL."
+            yield trigger.problem("form_without_email", message, remedy, severity="warning")
+
+
+def _too_large(drawing: Drawing) -> Iterator[Problem]:
+    size = len(publish.graph_of(drawing).model_dump_json().encode())
+    if size > SNAPSHOT_CAP:
+        message = f"The published graph would have {size:,} bytes; {SNAPSHOT_CAP:,} are allowed."
+        remedy = "Split the workflow, or shorten its texts."
+        yield Problem(code="graph_too_large", message=message, remedy=remedy, pointer="/nodes")
+
+
+def _eased(problem: Problem) -> Problem:
+    if problem.code in SAVED:
+        return problem
+    return problem.model_copy(update={"severity": "warning"})
