@@ -8,7 +8,6 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LARGEST_HEAD = 16 * 1024
-REQUEST_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
 # Event streams stay open for ever; a stopping server leaves them this long, then goes.
 GOODBYE_SECONDS = 5
@@ -20,6 +19,7 @@ class DeadlineProtocol(H11Protocol):
     uvicorn itself waits for ever for a request that trickles in, or never does.
     """
 
+    seconds = 10.0
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
@@ -41,7 +41,7 @@ class DeadlineProtocol(H11Protocol):
 
     def _arm(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_SECONDS, self._expire)
+            self._deadline = self.loop.call_later(self.seconds, self._expire)
 
     def _disarm(self) -> None:
         if self._deadline is not None:

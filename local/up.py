@@ -1,21 +1,17 @@
 """`flowtrack up`: everything FlowTrack needs on one machine, kept alive and stopped cleanly."""
 
 import asyncio
-import base64
-import fcntl
 import json
 import os
-import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
 
-from local import demo, mail, ports, postgres, temporal
+from local import datadir, demo, mail, ports, postgres, temporal
 from local.supervisor import Service, StartError, Supervisor, once
 
 DATABASE = "flowtrack"
@@ -29,7 +25,14 @@ class UpError(Exception):
     """`flowtrack up` cannot start; the message says what to do."""
 
 
-FAILURES = (UpError, StartError, ports.PortTakenError, postgres.PostgresError, temporal.TemporalError)
+FAILURES = (
+    UpError,
+    StartError,
+    datadir.InUseError,
+    ports.PortTakenError,
+    postgres.PostgresError,
+    temporal.TemporalError,
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Machine:
             "TEMPORAL_ADDRESS": self.temporal_address,
             "PUBLIC_URL": self.api_url,
             "SMTP_URL": self.catcher.smtp_url,
-            "MASTER_KEY": master_key(self.directory / "master.key"),
+            "MASTER_KEY": datadir.master_key(self.directory / "master.key"),
         }
         if self.has_own_postgres:
             own["DATABASE_URL"] = self.cluster.url(database=DATABASE, user=APP_ROLE)
@@ -193,7 +196,7 @@ class Machine:
         if not self._seeded:
             return
         draft = self._card_path.with_suffix(".part")
-        with private(draft) as file:
+        with datadir.private(draft) as file:
             file.write(json.dumps(self.card, indent=2) + "\n")
         draft.rename(self._card_path)
 
@@ -204,7 +207,7 @@ async def run(options: Options) -> None:
         raise UpError(
             "`flowtrack up` is for development on one machine; FLOWTRACK_ENV=production forbids it."
         )
-    with hold(options.data_dir):
+    with datadir.hold(options.data_dir):
         machine = Machine(options)
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -257,38 +260,6 @@ async def until(asked: asyncio.Event) -> AsyncIterator[None]:
         inside.uncancel()
     finally:
         watcher.cancel()
-
-
-@contextmanager
-def hold(directory: Path) -> Iterator[None]:
-    """Hold the data directory; a second `flowtrack up` on it is refused."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "up.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UpError(
-                f"`flowtrack up` already runs on {directory} (process {lock.read().strip() or 'unknown'}). "
-                "Stop it first, or choose another --data-dir."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def master_key(path: Path) -> str:
-    """Read the key that seals stored secrets, made at the first start."""
-    if not path.exists():
-        with private(path) as file:
-            file.write(base64.b64encode(secrets.token_bytes(32)).decode())
-    return path.read_text().strip()
-
-
-def private(path: Path) -> IO[str]:
-    """Open a file for writing that only its owner may read."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w")
 
 
 def verb(*arguments: str) -> list[str]:

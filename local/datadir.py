@@ -1,0 +1,47 @@
+"""The data directory of `flowtrack up`: one user at a time, and its key."""
+
+import base64
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+class InUseError(Exception):
+    """Another `flowtrack up` holds the data directory."""
+
+
+@contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Hold the data directory; a second `flowtrack up` on it is refused."""
+    # It holds the key that seals secrets, and mails.
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise InUseError(
+                f"`flowtrack up` already runs on {directory} (process {lock.read().strip() or 'unknown'}). "
+                "Stop it first, or choose another --data-dir."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def master_key(path: Path) -> str:
+    """Read the key that seals stored secrets, made at the first start."""
+    if not path.exists():
+        with private(path) as file:
+            file.write(base64.b64encode(secrets.token_bytes(32)).decode())
+    return path.read_text().strip()
+
+
+def private(path: Path) -> IO[str]:
+    """Open a file for writing that only its owner may read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w")
