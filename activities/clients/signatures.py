@@ -63,7 +63,7 @@ def sign(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -
     return " ".join(_signature(secret, signed) for secret in secrets)
 
 
-def headers(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+def headers(message_id: str, timestamp: int, body: bytes, *, secrets: Sequence[str]) -> dict[str, str]:
     """Write the three headers that a signed webhook carries."""
     return {
         "webhook-id": message_id,

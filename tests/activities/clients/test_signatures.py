@@ -63,7 +63,7 @@ def test_a_thousand_payloads_verify_with_the_receivers_libraries():
     oracles: list[Any] = [standardwebhooks.Webhook(secret), svix.webhooks.Webhook(secret)]
     verified = 0
     for number, body in enumerate(payloads()):
-        headers = signatures.headers([secret], f"msg_{number}", now, body)
+        headers = signatures.headers(f"msg_{number}", now, body, secrets=[secret])
         for oracle in oracles:
             oracle.verify(body, headers)
             verified += 1
@@ -72,7 +72,7 @@ def test_a_thousand_payloads_verify_with_the_receivers_libraries():
 
 def test_a_changed_body_id_or_time_does_not_verify():
     secret, now = signatures.generate(), int(time.time())
-    headers = signatures.headers([secret], "msg_1", now, b"{}")
+    headers = signatures.headers("msg_1", now, b"{}", secrets=[secret])
     for changed, body in [
         (headers, b"{ }"),
         ({**headers, "webhook-id": "msg_2"}, b"{}"),
@@ -85,10 +85,10 @@ def test_a_changed_body_id_or_time_does_not_verify():
 def test_during_a_rotation_both_secrets_verify_and_afterwards_only_the_new():
     """W4: a receiver on the old or the new secret accepts the same message."""
     old, new, now = signatures.generate(), signatures.generate(), int(time.time())
-    both = signatures.headers([new, old], "msg_1", now, b"{}")
+    both = signatures.headers("msg_1", now, b"{}", secrets=[new, old])
     for secret in (old, new):
         standardwebhooks.Webhook(secret).verify(b"{}", both)
-    alone = signatures.headers([new], "msg_1", now, b"{}")
+    alone = signatures.headers("msg_1", now, b"{}", secrets=[new])
     standardwebhooks.Webhook(new).verify(b"{}", alone)
     with pytest.raises(standardwebhooks.WebhookVerificationError):
         standardwebhooks.Webhook(old).verify(b"{}", alone)

@@ -1,0 +1,97 @@
+"""Connecting to Temporal, and the two things FlowTrack wants of a namespace."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from ipaddress import ip_address
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.namespace.v1 import NamespaceConfig
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest
+from temporalio.client import Client, Interceptor
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
+from temporalio.runtime import Runtime
+from temporalio.service import GrpcCompression, TLSConfig
+
+SEARCH_ATTRIBUTES = (
+    "FlowTrackWorkspaceId",
+    "FlowTrackWorkflowId",
+    "FlowTrackLeadId",
+    "FlowTrackTrigger",
+)
+# A connected client whose server went away would block for six seconds without one.
+RPC_TIMEOUT = timedelta(seconds=5)
+
+
+class SearchAttributeConflict(Exception):
+    """The namespace has a search attribute of this name and another type."""
+
+
+async def connect(
+    address: str,
+    namespace: str = "default",
+    *,
+    lazy: bool = False,
+    tls: bool | TLSConfig | None = None,
+    api_key: str | None = None,
+    interceptors: Sequence[Interceptor] = (),
+    data_converter: DataConverter = pydantic_data_converter,
+    runtime: Runtime | None = None,
+    identity: str | None = None,
+) -> Client:
+    """Connect to a namespace; a lazy client comes up while the server is down, but runs no worker."""
+    return await Client.connect(
+        address,
+        namespace=namespace,
+        lazy=lazy,
+        tls=tls,
+        api_key=api_key,
+        interceptors=interceptors,
+        data_converter=data_converter,
+        runtime=runtime,
+        identity=identity,
+        # Between processes of one machine compression costs time and saves nothing.
+        grpc_compression=GrpcCompression.NONE if _is_loopback(address) else GrpcCompression.GZIP,
+    )
+
+
+async def ensure_search_attributes(client: Client) -> None:
+    """Register what FlowTrack's runs are searched by; repeating it changes nothing."""
+    keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+    listed = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace), timeout=RPC_TIMEOUT
+    )
+    present = listed.custom_attributes
+    for name in SEARCH_ATTRIBUTES:
+        if present.get(name, keyword) != keyword:
+            raise SearchAttributeConflict(f"{name} is not a Keyword in namespace {client.namespace}")
+    missing = [name for name in SEARCH_ATTRIBUTES if name not in present]
+    if missing:
+        request = AddSearchAttributesRequest(
+            namespace=client.namespace, search_attributes=dict.fromkeys(missing, keyword)
+        )
+        await client.operator_service.add_search_attributes(request, timeout=RPC_TIMEOUT)
+
+
+async def set_retention(client: Client, days: int) -> None:
+    """Keep closed runs this long; a namespace that keeps them longer already is left alone."""
+    wanted = timedelta(days=days)
+    described = await client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=client.namespace), timeout=RPC_TIMEOUT
+    )
+    if described.config.workflow_execution_retention_ttl.ToTimedelta() >= wanted:
+        return
+    config = NamespaceConfig(workflow_execution_retention_ttl=Duration(seconds=int(wanted.total_seconds())))
+    await client.workflow_service.update_namespace(
+        UpdateNamespaceRequest(namespace=client.namespace, config=config), timeout=RPC_TIMEOUT
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
