@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
+    from temporalio.client import Client
 
     from local.doctor import Finding
     from settings import Settings
@@ -132,21 +133,13 @@ def api(chosen: argparse.Namespace) -> int:
 
 
 async def _serve(settings: "Settings") -> None:
-    from activities.clients import temporal
     from api import app, server
     from api.dispatcher import Dispatcher
     from api.starter import Starter
     from db.session import Database
 
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    # Without Temporal the API still takes forms: the client connects when it is first needed.
-    client = await temporal.connect(
-        settings.temporal_address,
-        settings.temporal_namespace,
-        tls=settings.temporal_tls,
-        api_key=settings.temporal_api_key and settings.temporal_api_key.get_secret_value(),
-        lazy=True,
-    )
+    client = await _temporal(settings)
     config = app.Config(
         public_url=settings.public_url,
         environment=settings.env,
@@ -164,6 +157,19 @@ async def _serve(settings: "Settings") -> None:
         await server.serve(application, host=settings.api_host, port=settings.api_port)
     finally:
         await database.close()
+
+
+async def _temporal(settings: "Settings") -> "Client":
+    from activities.clients import temporal
+
+    # Without Temporal the API still takes forms: the client connects when it is first needed.
+    return await temporal.connect(
+        settings.temporal_address,
+        settings.temporal_namespace,
+        tls=settings.temporal_tls,
+        api_key=settings.temporal_token,
+        lazy=True,
+    )
 
 
 def worker(chosen: argparse.Namespace) -> int:
@@ -241,12 +247,11 @@ def doctor(chosen: argparse.Namespace) -> int:
 
 
 async def _examine(settings: "Settings") -> list["Finding"]:
-    from activities.clients import temporal
     from db import migrate as migrations
     from local import doctor as check
     from settings import Settings
 
-    client = await temporal.connect(settings.temporal_address, settings.temporal_namespace, lazy=True)
+    client = await _temporal(settings)
     return [
         check.python(),
         check.variables(os.environ, [f"FLOWTRACK_{name.upper()}" for name in Settings.model_fields]),

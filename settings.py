@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         return self.allow_private_destinations
 
     @property
+    def temporal_token(self) -> str | None:
+        """Give the API key that Temporal asks for, if it does."""
+        return None if self.temporal_api_key is None else self.temporal_api_key.get_secret_value()
+
+    @property
     def master_key_bytes(self) -> bytes:
         """Give the key that seals stored secrets."""
         if self.master_key is None:
