@@ -1,5 +1,6 @@
 """Templates: Liquid over plain data, strict in what it prints, bounded in what it costs (nodes.md)."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -80,6 +81,11 @@ def render_value(
 def reads(value: Any) -> frozenset[str]:
     """Name every dotted path that templates in the value may read; what cannot be parsed reads nothing."""
     return frozenset(path for source in _sources(value) for path in _reads(source))
+
+
+def filters() -> frozenset[str]:
+    """Name every filter a template may use."""
+    return frozenset(_ENVIRONMENTS[False].filters)
 
 
 def problems(source: str) -> list[Problem]:
@@ -211,6 +217,8 @@ def _code(error: Exception, otherwise: Code) -> Code:
 
 def _message(error: Exception) -> str:
     said = error.message if isinstance(error, LiquidError) else f"{type(error).__name__}: {error}"
+    if found := re.fullmatch(r"expected an identifier, found (\w+)", str(said)):
+        return f"{found[1]} is a word of the language; write ['{found[1]}'] to use it as a key"
     return str(said)[:300] or type(error).__name__
 
 
@@ -260,7 +268,7 @@ def _path(segments: list[Any]) -> str:
 
 def _unknown_filters(analysis: TemplateAnalysis, source: str) -> Iterator[Problem]:
     for name, spans in analysis.filters.items():
-        if name not in _ENVIRONMENTS[False].filters:
+        if name not in filters():
             line, column = _place(source, spans[0].index)
             yield _problem(
                 "template_unknown_filter", f"there is no filter {name!r}", line=line, column=column
