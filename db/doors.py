@@ -5,7 +5,7 @@ search path; a test holds this list against the catalogue.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,7 @@ DOORS = frozenset(
         "door_log_partitions",
         "door_memberships",
         "door_open_executions",
+        "door_prune_edges",
         "door_purge_idempotency_keys",
         "door_roll_quotas",
         "door_save_user",
@@ -69,7 +70,7 @@ class Membership:
 
 
 @dataclass(frozen=True)
-class Claimed:
+class Claim:
     """A queued execution that the caller may start now."""
 
     workspace_id: UUID
@@ -92,23 +93,6 @@ class DueDelivery:
 
     workspace_id: UUID
     delivery_id: UUID
-
-
-@dataclass(frozen=True)
-class Rolled:
-    """How many periods were opened for one quota of one workspace."""
-
-    workspace_id: UUID
-    quota_key: str
-    opened: int
-
-
-@dataclass(frozen=True)
-class PartitionAction:
-    """What was done to one partition of the log: made, dropped or swept."""
-
-    action: str
-    partition_name: str
 
 
 @dataclass(frozen=True)
@@ -190,12 +174,12 @@ async def delete_user(session: AsyncSession, clerk_user_id: str) -> bool:
 
 
 async def claim_queued(
-    session: AsyncSession, *, limit: int, worker: str, stale_after: timedelta
-) -> list[Claimed]:
+    session: AsyncSession, *, limit: int, worker: str, stale_seconds: float
+) -> list[Claim]:
     """Take queued executions that nobody has started; two claimers never get the same one."""
-    values = {"limit": limit, "worker": worker, "stale_after": stale_after}
+    values = {"limit": limit, "worker": worker, "stale_after": timedelta(seconds=stale_seconds)}
     rows = await _rows(session, "door_claim_queued(:limit, :worker, :stale_after)", values)
-    return [Claimed(**row) for row in rows]
+    return [Claim(**row) for row in rows]
 
 
 async def open_executions(session: AsyncSession, *, silent_for: timedelta, limit: int) -> list[OpenExecution]:
@@ -206,10 +190,10 @@ async def open_executions(session: AsyncSession, *, silent_for: timedelta, limit
 
 
 async def due_deliveries(
-    session: AsyncSession, *, limit: int, worker: str, stale_after: timedelta
+    session: AsyncSession, *, limit: int, worker: str, stale_seconds: float
 ) -> list[DueDelivery]:
     """Take pending deliveries that are due and that no living sender holds."""
-    values = {"limit": limit, "worker": worker, "stale_after": stale_after}
+    values = {"limit": limit, "worker": worker, "stale_after": timedelta(seconds=stale_seconds)}
     rows = await _rows(session, "door_due_deliveries(:limit, :worker, :stale_after)", values)
     return [DueDelivery(**row) for row in rows]
 
@@ -220,19 +204,27 @@ async def purge_idempotency_keys(session: AsyncSession, *, limit: int = 10_000) 
     return int((await session.execute(statement, {"limit": limit})).scalar_one())
 
 
-async def roll_quotas(session: AsyncSession, today: date, *, batch: int = 1000) -> list[Rolled]:
-    """Open the periods that follow ended ones, up to today; repeat until the list is empty."""
-    rows = await _rows(session, "door_roll_quotas(:today, :batch)", {"today": today, "batch": batch})
-    return [Rolled(**row) for row in rows]
+async def roll_quotas(session: AsyncSession, today: date | None = None, *, batch: int = 1000) -> int:
+    """Open the periods that follow ended ones, up to today, and say how many; repeat until there are none."""
+    values = {"today": today or datetime.now(UTC).date(), "batch": batch}
+    statement = text("SELECT coalesce(sum(opened), 0) FROM door_roll_quotas(:today, :batch)")
+    return int((await session.execute(statement, values)).scalar_one())
 
 
 async def log_partitions(
-    session: AsyncSession, today: date, *, months_ahead: int = 3, keep_days: int = 90
-) -> list[PartitionAction]:
-    """Make the log's coming months, drop the outlived ones and list what was done."""
-    values = {"today": today, "months_ahead": months_ahead, "keep_days": keep_days}
+    session: AsyncSession, today: date | None = None, *, months_ahead: int = 3, keep_days: int = 90
+) -> list[str]:
+    """Make the log's coming months, drop the outlived ones and tell each: "made execution_logs_2026_05"."""
+    day = today or datetime.now(UTC).date()
+    values = {"today": day, "months_ahead": months_ahead, "keep_days": keep_days}
     rows = await _rows(session, "door_log_partitions(:today, :months_ahead, :keep_days)", values)
-    return [PartitionAction(**row) for row in rows]
+    return [f"{row['action']} {row['partition_name']}" for row in rows]
+
+
+async def prune_edges(session: AsyncSession, *, limit: int = 10_000) -> int:
+    """Delete edges whose node is gone and say how many (ERD §6)."""
+    statement = text("SELECT door_prune_edges(:limit)")
+    return int((await session.execute(statement, {"limit": limit})).scalar_one())
 
 
 async def create_workspace(

@@ -74,6 +74,7 @@ class WorkflowNode(Tenant, Timestamps, Base):
     label: Mapped[str | None]
     config: Mapped[dict[str, Any]] = json_column()
     position: Mapped[dict[str, Any]] = json_column()
+    ordinal: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     extra: Mapped[dict[str, Any]] = json_column()
 
 
@@ -97,6 +98,7 @@ class WorkflowEdge(Tenant, Timestamps, Base):
     target_handle: Mapped[str | None]
     condition: Mapped[dict[str, Any] | None]
     is_enabled: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
+    ordinal: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     extra: Mapped[dict[str, Any]] = json_column()
 
 

@@ -125,10 +125,10 @@ async def test_two_claimers_get_disjoint_executions_and_all_of_them(
         session.add_all(queued(there) for _ in range(30))
     barrier = asyncio.Barrier(2)
 
-    async def claim(source: Database, worker: str) -> set[doors.Claimed]:
+    async def claim(source: Database, worker: str) -> set[doors.Claim]:
         async with source.door() as session:
             await barrier.wait()
-            claimed = await doors.claim_queued(session, limit=30, worker=worker, stale_after=MINUTE)
+            claimed = await doors.claim_queued(session, limit=30, worker=worker, stale_seconds=60)
             await barrier.wait()
         return set(claimed)
 
@@ -136,7 +136,7 @@ async def test_two_claimers_get_disjoint_executions_and_all_of_them(
     assert len(first) == len(second) == 30
     assert not first & second
     async with database.door() as session:
-        assert await doors.claim_queued(session, limit=30, worker="c", stale_after=MINUTE) == []
+        assert await doors.claim_queued(session, limit=30, worker="c", stale_seconds=60) == []
 
 
 async def test_a_claim_that_went_stale_is_taken_over_and_counted(database: Database, here: Place):
@@ -144,16 +144,16 @@ async def test_a_claim_that_went_stale_is_taken_over_and_counted(database: Datab
     async with database.workspace(here.workspace_id) as session:
         session.add(execution)
     async with database.door() as session:
-        await doors.claim_queued(session, limit=1, worker="dead", stale_after=MINUTE)
+        await doors.claim_queued(session, limit=1, worker="dead", stale_seconds=60)
     async with database.door() as session:
-        (claimed,) = await doors.claim_queued(session, limit=1, worker="alive", stale_after=timedelta(0))
+        (claimed,) = await doors.claim_queued(session, limit=1, worker="alive", stale_seconds=0)
     assert claimed.execution_id == execution.id
     async with database.workspace(here.workspace_id) as session:
         row = (await session.execute(select(WorkflowExecution))).scalar_one()
         assert (row.locked_by, row.dispatch_attempts, row.status) == ("alive", 2, "queued")
         row.dispatched_at = datetime.now(UTC)
     async with database.door() as session:
-        assert await doors.claim_queued(session, limit=1, worker="alive", stale_after=timedelta(0)) == []
+        assert await doors.claim_queued(session, limit=1, worker="alive", stale_seconds=0) == []
 
 
 async def test_silent_open_executions_are_listed_longest_silence_first(database: Database, here: Place):
@@ -195,10 +195,10 @@ async def test_due_deliveries_are_handed_to_one_sender(database: Database, here:
             [due, delivery("later", now + MINUTE), delivery("done", now - MINUTE, status="delivered")]
         )
     async with database.door() as session:
-        found = await doors.due_deliveries(session, limit=10, worker="a", stale_after=MINUTE)
+        found = await doors.due_deliveries(session, limit=10, worker="a", stale_seconds=60)
         assert [entry.delivery_id for entry in found] == [due.id]
     async with database.door() as session:
-        assert await doors.due_deliveries(session, limit=10, worker="b", stale_after=MINUTE) == []
+        assert await doors.due_deliveries(session, limit=10, worker="b", stale_seconds=60) == []
 
 
 async def test_expired_idempotency_keys_are_purged(database: Database, here: Place):

@@ -120,3 +120,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         RETURNING 1)
     SELECT count(*) FROM gone
 $$;
+
+-- An edge outlives its node (ERD 5); after a while nobody will put the node back.
+CREATE FUNCTION door_prune_edges(p_limit integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH orphans AS (
+        SELECT e.workspace_id, e.id FROM public.workflow_edges e
+        WHERE 2 > (SELECT count(*) FROM public.workflow_nodes n
+                   WHERE n.workspace_id = e.workspace_id AND n.workflow_id = e.workflow_id
+                     AND n.react_flow_node_id IN (e.source_node_id, e.target_node_id))
+        LIMIT p_limit),
+    gone AS (
+        DELETE FROM public.workflow_edges e USING orphans o
+        WHERE e.workspace_id = o.workspace_id AND e.id = o.id RETURNING 1)
+    SELECT count(*) FROM gone
+$$;

@@ -41,6 +41,9 @@ BEGIN
     ELSE
         SELECT extract(day FROM coalesce(plan.current_period_start, w.created_at) AT TIME ZONE 'UTC')
         INTO anchor FROM public.workspaces w WHERE w.id = p_workspace_id;
+        IF NOT FOUND THEN
+            RETURN 0;
+        END IF;
         opens := public.quota_day(p_today, anchor);
         IF opens > p_today THEN
             opens := public.quota_day((date_trunc('month', p_today::timestamp) - interval '1 month')::date, anchor);

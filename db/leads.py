@@ -1,0 +1,319 @@
+"""Leads: one per workflow and e-mail address, their answers, their status and the scope that a run sees."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Boolean, ColumnElement, Select, func, literal_column, or_, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from db.models import FormField, Lead, LeadEvent, LeadFieldData
+
+COLUMNS = ("first_name", "last_name", "phone", "company", "source", "timezone")
+"""What may be written besides e-mail and status, which have rules of their own."""
+SET_FIELDS = text("""
+    WITH known AS (
+        SELECT given.id, f.id AS form_field_id, given.field_key, given.value
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:keys AS text[]), CAST(:values AS text[]))
+            AS given (id, field_key, value)
+        JOIN leads l ON l.workspace_id = :workspace_id AND l.id = :lead_id
+        JOIN form_fields f ON f.workspace_id = l.workspace_id AND f.workflow_id = l.workflow_id
+            AND f.field_key = given.field_key),
+    stored AS (
+        INSERT INTO lead_field_data (workspace_id, id, lead_id, form_field_id, value)
+        SELECT :workspace_id, id, :lead_id, form_field_id, value FROM known
+        ON CONFLICT (workspace_id, lead_id, form_field_id)
+            DO UPDATE SET value = excluded.value, updated_at = now())
+    SELECT field_key FROM known""")
+
+
+@dataclass(frozen=True)
+class Upserted:
+    """A lead, and whether this call made it."""
+
+    lead: Lead
+    created: bool
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What became of a change of status."""
+
+    before: str
+    after: str
+
+    @property
+    def changed(self) -> bool:
+        """Tell whether the lead moved."""
+        return self.before != self.after
+
+
+@dataclass(frozen=True)
+class LeadWithFields:
+    """A lead with its answers by `field_key` (ERD pattern 1)."""
+
+    lead: Lead
+    fields: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which leads to list."""
+
+    workflow_id: UUID | None = None
+    statuses: Sequence[str] = ()
+    email: str | None = None
+    search: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    include_deleted: bool = False
+
+
+def normal_email(email: str) -> str:
+    """Write an address the one way it is stored: no capitals, no full-width letters, no blanks around it."""
+    return unicodedata.normalize("NFKC", email).strip().lower()
+
+
+async def upsert(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    workflow_id: UUID,
+    email: str,
+    values: Mapping[str, str | None] | None = None,
+) -> Upserted:
+    """Make a workflow's lead or complete the one it has; what is not given stays, deleted ones come back."""
+    given = _checked(values or {})
+    row = {"workspace_id": workspace_id, "id": uuid7(), "workflow_id": workflow_id, **given}
+    statement = insert(Lead).values(email=normal_email(email), **row)
+    kept = {name: func.coalesce(statement.excluded[name], getattr(Lead, name)) for name in given}
+    created = literal_column("leads.xmax = 0", Boolean).label("created")
+    query = statement.on_conflict_do_update(
+        index_elements=["workspace_id", "workflow_id", "email"],
+        set_={**kept, "deleted_at": None, "updated_at": func.now()},
+    ).returning(Lead, created)
+    lead, is_new = (await session.execute(query, execution_options={"populate_existing": True})).one()
+    return Upserted(lead, is_new)
+
+
+async def get(
+    session: AsyncSession, workspace_id: UUID, lead_id: UUID, *, include_deleted: bool = False
+) -> Lead | None:
+    """Read a lead."""
+    query = select(Lead).where(*_one(workspace_id, lead_id))
+    if not include_deleted:
+        query = query.where(Lead.deleted_at.is_(None))
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def find(session: AsyncSession, workspace_id: UUID, *, workflow_id: UUID, email: str) -> Lead | None:
+    """Read a workflow's lead by e-mail address."""
+    query = select(Lead).where(
+        Lead.workspace_id == workspace_id,
+        Lead.workflow_id == workflow_id,
+        Lead.email == normal_email(email),
+        Lead.deleted_at.is_(None),
+    )
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+def with_fields(workspace_id: UUID, lead_id: UUID) -> Select[Lead, dict[str, str | None]]:
+    """Build ERD pattern 1, its joins held inside the workspace; no answers are an empty object."""
+    answers = func.coalesce(
+        func.jsonb_object_agg(FormField.field_key, LeadFieldData.value, type_=JSONB).filter(
+            FormField.field_key.is_not(None)
+        ),
+        func.jsonb_build_object(type_=JSONB),
+        type_=JSONB,
+    )
+    data = (LeadFieldData.workspace_id == Lead.workspace_id) & (LeadFieldData.lead_id == Lead.id)
+    field = (FormField.workspace_id == Lead.workspace_id) & (FormField.id == LeadFieldData.form_field_id)
+    return (
+        select(Lead, answers.label("fields"))
+        .outerjoin(LeadFieldData, data)
+        .outerjoin(FormField, field)
+        .where(*_one(workspace_id, lead_id))
+        .group_by(Lead.workspace_id, Lead.id)
+    )
+
+
+async def get_with_fields(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> LeadWithFields | None:
+    """Read a lead with its answers (ERD pattern 1)."""
+    query = with_fields(workspace_id, lead_id).where(Lead.deleted_at.is_(None))
+    row = (await session.execute(query)).one_or_none()
+    return LeadWithFields(row[0], row[1]) if row else None
+
+
+async def page(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    filters: Filters | None = None,
+) -> Sequence[Lead]:
+    """List leads, newest first; `before` is the id of the last one seen."""
+    query = select(Lead).where(Lead.workspace_id == workspace_id, *_conditions(filters or Filters()))
+    if before is not None:
+        query = query.where(Lead.id < before)
+    return (await session.execute(query.order_by(Lead.id.desc()).limit(limit))).scalars().all()
+
+
+async def update_columns(
+    session: AsyncSession, workspace_id: UUID, lead_id: UUID, values: Mapping[str, str | None]
+) -> Lead | None:
+    """Write some of a lead's own columns; None if there is no such lead."""
+    changes = _checked(values)
+    if not changes:
+        return await get(session, workspace_id, lead_id)
+    changed = await session.execute(
+        update(Lead)
+        .where(*_one(workspace_id, lead_id), Lead.deleted_at.is_(None))
+        .values(**changes)
+        .returning(Lead)
+        .execution_options(populate_existing=True)
+    )
+    return changed.scalar_one_or_none()
+
+
+async def set_status(
+    session: AsyncSession,
+    workspace_id: UUID,
+    lead_id: UUID,
+    status: str,
+    *,
+    allowed_from: Sequence[str] = (),
+) -> Moved | None:
+    """Move a lead on the board if it stands where it may come from; None if there is no such lead."""
+    here = select(Lead.status).where(*_one(workspace_id, lead_id), Lead.deleted_at.is_(None))
+    before = (await session.execute(here.with_for_update())).scalar_one_or_none()
+    if before is None:
+        return None
+    if before == status or (allowed_from and before not in allowed_from):
+        return Moved(before, before)
+    await session.execute(update(Lead).where(*_one(workspace_id, lead_id)).values(status=status))
+    return Moved(before, status)
+
+
+async def remove(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> bool:
+    """Delete a lead softly; its history stays."""
+    removed = await session.execute(
+        update(Lead)
+        .where(*_one(workspace_id, lead_id), Lead.deleted_at.is_(None))
+        .values(deleted_at=func.now())
+        .returning(Lead.id)
+    )
+    return removed.first() is not None
+
+
+async def set_fields(
+    session: AsyncSession, workspace_id: UUID, lead_id: UUID, answers: Mapping[str, str | None]
+) -> set[str]:
+    """Write answers by `field_key`, all in one statement, and return the keys that the lead's form has."""
+    if not answers:
+        return set()
+    given = {"ids": [uuid7() for _ in answers], "keys": list(answers), "values": list(answers.values())}
+    ids = {"workspace_id": workspace_id, "lead_id": lead_id}
+    return set((await session.execute(SET_FIELDS, {**ids, **given})).scalars())
+
+
+async def scope(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> dict[str, Any] | None:
+    """Build the `lead` scope of conditions and templates: plain JSON, the answers under `fields`."""
+    kinds = (
+        select(func.array_agg(aggregate_order_by(LeadEvent.event_type.distinct(), LeadEvent.event_type)))
+        .where(LeadEvent.workspace_id == workspace_id, LeadEvent.lead_id == lead_id)
+        .scalar_subquery()
+    )
+    query = with_fields(workspace_id, lead_id).where(Lead.deleted_at.is_(None)).add_columns(kinds)
+    row = (await session.execute(query, execution_options={"populate_existing": True})).one_or_none()
+    if row is None:
+        return None
+    lead, fields, events = row
+    own = {name: getattr(lead, name) for name in ("email", *COLUMNS, "status")}
+    return {
+        "id": str(lead.id),
+        "workflow_id": str(lead.workflow_id),
+        **own,
+        "name": full_name(lead),
+        "created_at": lead.created_at.isoformat(),
+        "fields": fields,
+        "events": events or [],
+    }
+
+
+def full_name(lead: Lead) -> str:
+    """Name a lead by first and last name, else by the address before its @."""
+    return " ".join(filter(None, (lead.first_name, lead.last_name))) or lead.email.partition("@")[0]
+
+
+async def add_event(
+    session: AsyncSession,
+    workspace_id: UUID,
+    lead_id: UUID,
+    event_type: str,
+    *,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    user_id: UUID | None = None,
+    execution_id: UUID | None = None,
+) -> LeadEvent:
+    """Append to a lead's history, with the person or the run that caused it."""
+    event = LeadEvent(
+        workspace_id=workspace_id,
+        id=uuid7(),
+        lead_id=lead_id,
+        event_type=event_type,
+        description=description,
+        event_metadata=dict(metadata or {}),
+        triggered_by_user_id=user_id,
+        triggered_by_workflow_execution_id=execution_id,
+    )
+    session.add(event)
+    await session.flush()
+    return event
+
+
+async def events(
+    session: AsyncSession, workspace_id: UUID, lead_id: UUID, *, limit: int, before: UUID | None = None
+) -> Sequence[LeadEvent]:
+    """List a lead's history, newest first."""
+    query = select(LeadEvent).where(LeadEvent.workspace_id == workspace_id, LeadEvent.lead_id == lead_id)
+    if before is not None:
+        query = query.where(LeadEvent.id < before)
+    return (await session.execute(query.order_by(LeadEvent.id.desc()).limit(limit))).scalars().all()
+
+
+def _one(workspace_id: UUID, lead_id: UUID) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Lead.workspace_id == workspace_id, Lead.id == lead_id
+
+
+def _checked(values: Mapping[str, str | None]) -> dict[str, str | None]:
+    unknown = set(values) - set(COLUMNS)
+    if unknown:
+        raise ValueError(f"a lead has no column {', '.join(sorted(unknown))} to write")
+    return dict(values)
+
+
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if not filters.include_deleted:
+        found.append(Lead.deleted_at.is_(None))
+    if filters.workflow_id is not None:
+        found.append(Lead.workflow_id == filters.workflow_id)
+    if filters.statuses:
+        found.append(Lead.status.in_(filters.statuses))
+    if filters.email is not None:
+        found.append(Lead.email == normal_email(filters.email))
+    if filters.created_after is not None:
+        found.append(Lead.created_at >= filters.created_after)
+    if filters.created_before is not None:
+        found.append(Lead.created_at < filters.created_before)
+    if filters.search:
+        columns = (Lead.email, Lead.first_name, Lead.last_name, Lead.company)
+        found.append(or_(*(column.icontains(filters.search, autoescape=True) for column in columns)))
+    return found

@@ -1,0 +1,132 @@
+"""Quotas: taken in one conditional statement, hard at 120 % of the limit, opened on first use (ERD §18)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+from sqlalchemy import ScalarResult, or_, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import UsageQuota
+from db.models.billing import QUOTA_KEYS
+
+OPEN = text(
+    "SELECT open_quota_periods(:workspace_id, quota_key, :day)"
+    " FROM unnest(CAST(:quota_keys AS text[])) AS quota_key"
+)
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The amount is taken; `limit` is None where the plan sets none."""
+
+    limit: int | None
+    used: int
+    period_end: date
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the overage buffer is being used."""
+        return self.limit is not None and self.used > self.limit
+
+
+@dataclass(frozen=True)
+class Exceeded:
+    """Nothing is taken: the amount does not fit under the hard limit."""
+
+    limit: int
+    used: int
+    period_end: date | None
+
+    @property
+    def hard_limit(self) -> int:
+        """What may be used at most, overage included."""
+        return hard_limit(self.limit)
+
+
+def hard_limit(limit: int) -> int:
+    """Allow a fifth on top, rounded down."""
+    return limit * 6 // 5
+
+
+async def consume(
+    session: AsyncSession, workspace_id: UUID, quota_key: str, amount: int = 1, *, today: date | None = None
+) -> Granted | Exceeded:
+    """Take an amount from the current period, or nothing at all."""
+    if amount < 0:
+        raise ValueError("an amount is not negative")
+    day = today or datetime.now(UTC).date()
+    granted = await _take(session, workspace_id, quota_key, amount, day)
+    if granted is not None:
+        return granted
+    period = await current(session, workspace_id, quota_key, today=day)
+    if period is None:
+        await _open(session, workspace_id, [quota_key], day)
+        granted = await _take(session, workspace_id, quota_key, amount, day)
+        if granted is not None:
+            return granted
+        period = await current(session, workspace_id, quota_key, today=day)
+    if period is None:
+        return Exceeded(limit=0, used=0, period_end=None)
+    return Exceeded(limit=period.quota_limit or 0, used=period.quota_used, period_end=period.period_end)
+
+
+async def current(
+    session: AsyncSession, workspace_id: UUID, quota_key: str, *, today: date | None = None
+) -> UsageQuota | None:
+    """Read the current period of one quota (ERD pattern 3); None if nothing has opened it yet."""
+    found = await _periods(session, workspace_id, [quota_key], today or datetime.now(UTC).date())
+    return found.one_or_none()
+
+
+async def overview(
+    session: AsyncSession, workspace_id: UUID, *, today: date | None = None
+) -> Sequence[UsageQuota]:
+    """Read the current period of every quota, opening those that nobody has used yet."""
+    day = today or datetime.now(UTC).date()
+    await _open(session, workspace_id, QUOTA_KEYS, day)
+    return (await _periods(session, workspace_id, QUOTA_KEYS, day)).all()
+
+
+async def _take(
+    session: AsyncSession, workspace_id: UUID, quota_key: str, amount: int, day: date
+) -> Granted | None:
+    # The check and the increment are one statement: the row's lock lets parallel takers through one by one.
+    within = UsageQuota.quota_used + amount <= UsageQuota.quota_limit * 6 / text("5")
+    taken = await session.execute(
+        update(UsageQuota)
+        .where(
+            UsageQuota.workspace_id == workspace_id,
+            UsageQuota.quota_key == quota_key,
+            UsageQuota.period_start <= day,
+            UsageQuota.period_end >= day,
+            or_(UsageQuota.quota_limit.is_(None), within),
+        )
+        .values(quota_used=UsageQuota.quota_used + amount)
+        .returning(UsageQuota.quota_limit, UsageQuota.quota_used, UsageQuota.period_end)
+        .execution_options(synchronize_session=False)
+    )
+    row = taken.one_or_none()
+    return Granted(limit=row.quota_limit, used=row.quota_used, period_end=row.period_end) if row else None
+
+
+async def _periods(
+    session: AsyncSession, workspace_id: UUID, quota_keys: Sequence[str], day: date
+) -> ScalarResult[UsageQuota]:
+    query = (
+        select(UsageQuota)
+        .where(
+            UsageQuota.workspace_id == workspace_id,
+            UsageQuota.quota_key.in_(quota_keys),
+            UsageQuota.period_start <= day,
+            UsageQuota.period_end >= day,
+        )
+        .order_by(UsageQuota.quota_key)
+        .execution_options(populate_existing=True)
+    )
+    return (await session.execute(query)).scalars()
+
+
+async def _open(session: AsyncSession, workspace_id: UUID, quota_keys: Sequence[str], day: date) -> None:
+    await session.execute(OPEN, {"workspace_id": workspace_id, "quota_keys": list(quota_keys), "day": day})

@@ -1,0 +1,58 @@
+"""Usage events: what was used, one line each, for billing to reconcile (ERD §19)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from db.models import UsageEvent
+
+
+async def record(
+    session: AsyncSession,
+    workspace_id: UUID,
+    event_type: str,
+    *,
+    category: str,
+    quantity: int = 1,
+    related_type: str | None = None,
+    related_id: UUID | str | None = None,
+    is_billable: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+) -> UUID:
+    """Add one event and return its id."""
+    event_id: UUID = uuid7()
+    await session.execute(
+        insert(UsageEvent).values(
+            workspace_id=workspace_id,
+            id=event_id,
+            event_type=event_type,
+            event_category=category,
+            quantity=quantity,
+            related_resource_type=related_type,
+            related_resource_id=None if related_id is None else str(related_id),
+            is_billable=is_billable,
+            event_metadata=dict(metadata or {}),
+        )
+    )
+    return event_id
+
+
+async def page(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    event_type: str | None = None,
+) -> Sequence[UsageEvent]:
+    """List events, newest first."""
+    query = select(UsageEvent).where(UsageEvent.workspace_id == workspace_id)
+    if event_type is not None:
+        query = query.where(UsageEvent.event_type == event_type)
+    if before is not None:
+        query = query.where(UsageEvent.id < before)
+    return (await session.execute(query.order_by(UsageEvent.id.desc()).limit(limit))).scalars().all()
