@@ -1,4 +1,4 @@
-"""The mail catcher: takes what FlowTrack sends by SMTP, keeps it as files, shows it to people and as JSON."""
+"""The mail catcher: keeps what FlowTrack sends by SMTP and shows it; webhooks arrive by its side."""
 
 import asyncio
 import html
@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from local import webhooks
 
 LARGEST = 30 * 1024 * 1024
 HOST = "127.0.0.1"
@@ -89,6 +91,7 @@ class Catcher:
 
     def __init__(self, folder: Path) -> None:
         self.mailbox = Mailbox(folder)
+        self.inbox = webhooks.Inbox(folder / "webhooks")
         self._servers: list[asyncio.Server] = []
         self.smtp_port = 0
         self.http_port = 0
@@ -135,30 +138,53 @@ class Catcher:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-            writer.write(respond(self.mailbox, request.decode("latin-1")))
+            async with asyncio.timeout(10):
+                request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                body = await _read_body(reader, headers_of(request))
+            writer.write(respond(self.mailbox, self.inbox, request, body))
             await writer.drain()
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
 
 
-def respond(mailbox: Mailbox, request: str) -> bytes:
-    """Answer one HTTP request about the mailbox."""
+async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    length = headers.get("content-length", "0")
+    return await reader.readexactly(min(int(length), LARGEST)) if length.isdigit() else b""
+
+
+def headers_of(request: str) -> dict[str, str]:
+    """Read a request's headers, names in lower case."""
+    lines = (line.partition(":") for line in request.split("\r\n")[1:])
+    return {name.strip().lower(): value.strip() for name, colon, value in lines if colon}
+
+
+def respond(mailbox: Mailbox, inbox: webhooks.Inbox, request: str, body: bytes = b"") -> bytes:
+    """Answer one HTTP request about the mails, or about the webhooks."""
     method, target, *_ = [*request.split(" ", 2), "", ""]
+    path = unquote(urlsplit(target).path)
+    if path == webhooks.PATH:
+        if method == "POST":
+            inbox.keep(headers_of(request), body)
+        return _json(inbox.received() if method == "GET" else {})
     if method != "GET":
         return _response(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"Only GET is answered here.\n")
-    path = unquote(urlsplit(target).path)
-    wants_page = "text/html" in request
+    return _show(mailbox, path, wants_page="text/html" in request)
+
+
+def _show(mailbox: Mailbox, path: str, *, wants_page: bool) -> bytes:
     if path == "/" and wants_page:
         return _response(HTTPStatus.OK, "text/html", page(mailbox.messages()).encode())
     if path in ("/", "/messages"):
-        listed = [message.as_json() for message in mailbox.messages()]
-        return _response(HTTPStatus.OK, "application/json", json.dumps(listed).encode())
+        return _json([message.as_json() for message in mailbox.messages()])
     source = mailbox.source(path.removeprefix("/messages/").removesuffix(".eml"))
     if source is None:
         return _response(HTTPStatus.NOT_FOUND, "text/plain", b"No such mail.\n")
     return _response(HTTPStatus.OK, "text/plain", source)
+
+
+def _json(value: object) -> bytes:
+    return _response(HTTPStatus.OK, "application/json", json.dumps(value).encode())
 
 
 def page(messages: list[Message]) -> str:
@@ -221,7 +247,7 @@ PAGE = """<!doctype html>
 </style>
 <h1>Mail</h1>
 <p>Everything FlowTrack sent on this machine, kept here instead of leaving it.
- The same as <a href="/messages">JSON</a>.</p>
+ The same as <a href="/messages">JSON</a>; the <a href="/webhooks">webhooks</a> that arrived.</p>
 {{rows}}
 </html>
 """
