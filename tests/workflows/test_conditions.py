@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,11 +23,11 @@ SCOPE = {
 }
 
 
-def holds(rule, scope=SCOPE):
+def holds(rule: Any, scope: Any = SCOPE) -> bool:
     return conditions.evaluate(rule, scope, now=NOW, zone="UTC").holds
 
 
-def rule(field, operator="exists", value=None):
+def rule(field: str, operator: str = "exists", value: Any = None) -> dict[str, Any]:
     return {"field": field, "operator": operator, "value": value}
 
 
@@ -101,7 +102,7 @@ def test_odd_data_is_decided_and_shown_as_json(value):
         json.dumps(verdict.model_dump(), allow_nan=False)
 
 
-MALFORMED = [
+MALFORMED: list[tuple[Any, str, str]] = [
     (None, "invalid_rule", ""),
     ([], "invalid_rule", ""),
     ("budget > 5", "invalid_rule", ""),

@@ -1,6 +1,7 @@
 """Form fields: their definitions, and the answers of people and machines."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,11 +26,11 @@ NOTE = Field(
 FORM = [EMAIL, BUDGET, SEATS, START, TERMS, NOTE]
 
 
-def check(field, answer):
+def check(field: Field, answer: Any) -> fields.Answers:
     return fields.check([field], {field.field_key: answer})
 
 
-def code(field, answer):
+def code(field: Field, answer: Any) -> str:
     (problem,) = check(field, answer).problems
     assert problem.field == field.field_key
     assert field.name in problem.message

@@ -2,6 +2,7 @@
 
 import contextlib
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from workflows.templates import TemplateError
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)  # a Friday
 
 
-def render(source, html=False, **trigger):
+def render(source: str, html: bool = False, **trigger: Any) -> str:
     return templates.render(source, {"trigger": trigger}, html=html, now=NOW, zone="Europe/Berlin")
 
 
@@ -68,7 +69,7 @@ MADE = [
 
 @pytest.mark.parametrize(("source", "text"), MADE)
 def test_a_filter_makes_its_text(source, text):
-    data = {"list": [1, "é", None, {"a": True}], "known": None, "rows": [{"n": 1}, {"n": 2}]}
+    data: dict[str, Any] = {"list": [1, "é", None, {"a": True}], "known": None, "rows": [{"n": 1}, {"n": 2}]}
     assert render(source, **data) == text
 
 
@@ -120,8 +121,11 @@ def test_business_days_count_mondays_to_fridays(start, count):
     assert count == 0 or end.weekday() < 5
 
 
-ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
-ANY |= st.lists(ANY, max_size=3) | st.dictionaries(st.text(max_size=4), ANY, max_size=3)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
 NAMES = sorted(templates.filters())
 
 

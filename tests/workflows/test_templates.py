@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -28,15 +29,15 @@ SCOPE = {
 }
 
 
-def render(source, scope=SCOPE, html=False):
+def render(source: str, scope: Any = SCOPE, html: bool = False) -> str:
     return templates.render(source, scope, html=html, now=NOW, zone="UTC")
 
 
-def render_value(value, scope=SCOPE, html=False):
+def render_value(value: Any, scope: Any = SCOPE, html: bool = False) -> Any:
     return templates.render_value(value, scope, html=html, now=NOW, zone="UTC")
 
 
-def failure(source, scope=SCOPE, html=False):
+def failure(source: str, scope: Any = SCOPE, html: bool = False) -> TemplateError:
     with pytest.raises(TemplateError) as caught:
         render(source, scope, html)
     return caught.value
@@ -181,7 +182,7 @@ def test_render_value_names_what_is_missing_too():
 
 
 def test_render_value_bounds_depth_and_size():
-    deep = "x"
+    deep: Any = "x"
     for _ in range(40):
         deep = [deep]
     for value in (deep, ["{{ trigger.big }}"] * 20):
@@ -307,8 +308,9 @@ HOSTILE = {
 }
 
 
-def heavy_scope():
-    deep = inner = []
+def heavy_scope() -> dict[str, Any]:
+    deep: list[Any] = []
+    inner = deep
     for _ in range(5_000):
         inner.append([])
         inner = inner[0]
