@@ -35,6 +35,12 @@ class SystemResolver:
         return list(dict.fromkeys(answers))
 
 
+@cache
+def system_resolver() -> SystemResolver:
+    """Share one resolver, and its threads, among all clients of the process."""
+    return SystemResolver()
+
+
 def _ask(host: str) -> list[str]:
     answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(answer[4][0]) for answer in answers]
@@ -69,7 +75,7 @@ class Dialler:
         self, policy: Destination, resolver: Resolver | None = None, connector: Connector | None = None
     ) -> None:
         self._policy = policy
-        self._resolver = resolver or SystemResolver()
+        self._resolver = resolver or system_resolver()
         self._connector = connector or connect
 
     async def vet(self, host: str) -> list[Address]:

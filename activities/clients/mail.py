@@ -25,6 +25,8 @@ from activities.clients.addresses import OutwardError
 LINE_END = re.compile(r"\r\n|\r|\n")
 MAX_RECIPIENTS = 100
 MAX_VALUE = 2000
+# Mail programs cut far earlier, and cleaning more would hold up everything else in the process.
+MAX_BODY = 262_144
 LINE = 76
 MESSAGE_ID = re.compile(r"<[A-Za-z0-9._+-]{1,200}@[A-Za-z0-9.-]{1,200}>")
 HEADER_URL = re.compile(r"[\x21-\x7e]{1,900}")
@@ -212,10 +214,12 @@ def _folded(name: str, words: Sequence[str]) -> str:
 
 
 def _body(html: str | None, text: str | None, *, seed: str) -> bytes:
+    if html is None and text is None:
+        raise RefusedMessage("a message needs a body")
+    if len(html or "") + len(text or "") > MAX_BODY:
+        raise RefusedMessage(f"a body has at most {MAX_BODY} characters")
     if html is None:
-        if text is None:
-            raise RefusedMessage("a message needs a body")
-        return _part("plain", text)
+        return _part("plain", text or "")
     cleaned = markup.clean(html)
     parts = [_part("plain", markup.text(cleaned) if text is None else text), _part("html", cleaned)]
     # Fixed by key and content: a repeat has the same bytes, and no content can hold its own boundary.

@@ -244,6 +244,8 @@ def test_a_message_needs_a_body_and_a_zoned_date():
         compose(date=DATE.replace(tzinfo=None))
     with pytest.raises(RefusedMessage):
         compose(text="\ud800")
+    with pytest.raises(RefusedMessage):
+        compose(html="x" * 300_000)
 
 
 def test_the_body_is_only_a_body():

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ import trustme
 from aiosmtpd import smtp as aiosmtpd
 from aiosmtpd.smtp import AuthResult
 
-from activities.clients import smtp
+from activities.clients import mail, smtp
 from activities.clients.addresses import MAIL_OPERATOR, BlockedDestination
 from activities.clients.smtp import TLS, Ambiguous, Deferred, Refused, SMTPClient
 
@@ -97,6 +98,37 @@ async def test_a_message_arrives_byte_by_byte(mail_server):
     receipt = await send(client, (B, C))
     assert receipt.reply == "Queued"
     assert inbox.taken == [(A, [B, C], ARRIVED)]
+    await client.aclose()
+
+
+async def test_a_composed_message_arrives_as_composed(mail_server):
+    inbox = Inbox()
+    client = client_of(await mail_server(inbox))
+    composed = mail.compose(
+        sender=mail.Mailbox(A, "Léa"),
+        to=[B],
+        bcc=[C],
+        subject="Grüße",
+        html="<p>.\n.dots<br>Straße</p>",
+        message_id=mail.message_id("run", "node", 1, "email", domain="flowtrack.example"),
+        date=datetime(2026, 11, 23, tzinfo=UTC),
+    )
+    async with client.connection() as connection:
+        await connection.send(composed.message, composed.sender, composed.recipients)
+    assert inbox.taken == [(A, [B, C], composed.message)]
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "end", [b"\r\n.\r\n", b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n"]
+)
+async def test_no_body_smuggles_a_second_message_in(mail_server, end):
+    inbox = Inbox()
+    client = client_of(await mail_server(inbox))
+    evil = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<c@example.com>\r\nDATA\r\nSubject: evil\r\n\r\nx"
+    await send(client, message=b"Subject: x\r\n\r\nfirst" + end + evil + end)
+    assert [(sender, recipients) for sender, recipients, _ in inbox.taken] == [(A, [B])]
+    assert evil in inbox.taken[0][2]
     await client.aclose()
 
 
