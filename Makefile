@@ -39,7 +39,7 @@ imports: $(STAMP)
 	$(BIN)/lint-imports --no-logo
 
 tests: $(STAMP)
-	$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow $(ARGS)

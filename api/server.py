@@ -1,6 +1,9 @@
 """The HTTP server in front of the app: uvicorn with limits on what a connection may send and how slowly."""
 
 import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import h11
 import uvicorn
@@ -53,6 +56,18 @@ class DeadlineProtocol(H11Protocol):
         self.transport.close()
 
 
+class Server(uvicorn.Server):
+    """uvicorn that ends by returning: it would raise the signal again, and skip whatever closes after it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGINT and SIGTERM."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
 async def serve(app: ASGIApp, *, host: str, port: int) -> None:
     """Serve the app until SIGTERM or SIGINT."""
     config = uvicorn.Config(
@@ -70,4 +85,4 @@ async def serve(app: ASGIApp, *, host: str, port: int) -> None:
         access_log=False,
         log_config=None,
     )
-    await uvicorn.Server(config).serve()
+    await Server(config).serve()

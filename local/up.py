@@ -52,7 +52,7 @@ class Options:
 class Machine:
     """The processes of one `flowtrack up`, and how they find each other."""
 
-    def __init__(self, options: Options, *, say: Callable[[str], None] = print) -> None:
+    def __init__(self, options: Options, *, say: Callable[[str], None] = tell) -> None:
         self.options = options
         self.say = say
         self.directory = options.data_dir
@@ -183,11 +183,12 @@ class Machine:
 
     def _worker(self) -> Service:
         polls = partial(temporal.has_pollers, self.temporal_address, TASK_QUEUE)
-        return Service("worker", verb("worker"), polls, environment=self.environment, patience=60)
+        # The grace is a little more than what each allows itself to finish what runs.
+        return Service("worker", verb("worker"), polls, environment=self.environment, patience=60, grace=35)
 
     def _api(self) -> Service:
         answers = partial(is_answering, self.ports["--api-port"], "/readyz")
-        return Service("api", verb("api"), answers, environment=self.environment, patience=60)
+        return Service("api", verb("api"), answers, environment=self.environment, patience=60, grace=15)
 
     async def _verb(self, *arguments: str) -> str:
         return await once(verb(*arguments), environment=self.environment)
@@ -212,7 +213,9 @@ async def run(options: Options) -> None:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, asked.set)
+            # nohup has the hang-up ignored, and means it.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, asked.set)
         try:
             async with until(asked):
                 await machine.start()
@@ -260,6 +263,12 @@ async def until(asked: asyncio.Event) -> AsyncIterator[None]:
         inside.uncancel()
     finally:
         watcher.cancel()
+
+
+def tell(line: str) -> None:
+    """Print a line at once; that nobody reads any more stops nothing."""
+    with suppress(OSError, ValueError):
+        print(line, flush=True)
 
 
 def verb(*arguments: str) -> list[str]:
