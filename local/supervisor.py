@@ -68,7 +68,7 @@ class Supervisor:
     """Keep services running until told to stop."""
 
     def __init__(
-        self, logs: Path, *, say: Callable[[str], None] = print, changed: Callable[[], None] = lambda: None
+        self, logs: Path, *, say: Callable[[str], None] = tell, changed: Callable[[], None] = lambda: None
     ) -> None:
         self._logs = logs
         self._say = say
@@ -189,6 +189,12 @@ class Supervisor:
         log = self.log(child.service.name)
         tail = log.read_text(errors="replace").splitlines()[-15:]
         return "\n".join([f"{child.service.name} {what}. The end of {log}:", *(f"  {line}" for line in tail)])
+
+
+def tell(line: str) -> None:
+    """Print a line at once; that nobody reads any more stops nothing."""
+    with suppress(OSError, ValueError):
+        print(line, flush=True)
 
 
 async def once(command: Sequence[str], *, environment: Mapping[str, str]) -> str:

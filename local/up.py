@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from local import datadir, demo, mail, ports, postgres, temporal
-from local.supervisor import Service, StartError, Supervisor, once
+from local.supervisor import Service, StartError, Supervisor, once, tell
 
 DATABASE = "flowtrack"
 APP_ROLE = "flowtrack_app"
@@ -263,12 +263,6 @@ async def until(asked: asyncio.Event) -> AsyncIterator[None]:
         inside.uncancel()
     finally:
         watcher.cancel()
-
-
-def tell(line: str) -> None:
-    """Print a line at once; that nobody reads any more stops nothing."""
-    with suppress(OSError, ValueError):
-        print(line, flush=True)
 
 
 def verb(*arguments: str) -> list[str]:
