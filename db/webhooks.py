@@ -6,14 +6,31 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Text, case, cast, func, insert, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Text,
+    case,
+    cast,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
 from db.models import WebhookDelivery, WebhookEndpoint
 
 CLAIM = timedelta(seconds=30)
 """How long a claimed attempt is its worker's alone: longer than any request may take."""
+
+
+PATIENCE = timedelta(hours=120)
+GIVEN_UP = 10
 
 
 @dataclass(frozen=True)
@@ -261,6 +278,39 @@ def _next_attempt(row: WebhookDelivery, after: timedelta) -> dict[str, Any]:
         "attempt_number": row.attempt_number + 1,
         "scheduled_at": func.now() + after,
     }
+
+
+async def hopelessness(session: AsyncSession, workspace_id: UUID, endpoint_id: UUID) -> str | None:
+    """Say why an endpoint should be disabled: five days of failures, or ten messages given up in a row."""
+    mine = (
+        WebhookDelivery.workspace_id == workspace_id,
+        WebhookDelivery.webhook_endpoint_id == endpoint_id,
+    )
+    # By the ordered id, so that the index leads to the last success without reading all there ever was.
+    success = select(WebhookDelivery.id).where(*mine, WebhookDelivery.status == "delivered")
+    last_success = success.order_by(WebhookDelivery.id.desc()).limit(1).scalar_subquery()
+    failed = (
+        *mine,
+        WebhookDelivery.status == "failed",
+        WebhookDelivery.id > func.coalesce(last_success, UUID(int=0)),
+    )
+    later = aliased(WebhookDelivery)
+    has_later = exists().where(
+        later.workspace_id == workspace_id,
+        later.webhook_endpoint_id == endpoint_id,
+        later.message_id == WebhookDelivery.message_id,
+        later.attempt_number > WebhookDelivery.attempt_number,
+    )
+    found = await session.execute(
+        select(
+            func.min(WebhookDelivery.attempted_at) < func.now() - PATIENCE,
+            func.count().filter(~has_later) >= GIVEN_UP,
+        ).where(*failed)
+    )
+    too_long, too_many = found.one()
+    if too_long:
+        return "failing_for_120_hours"
+    return "10_messages_given_up" if too_many else None
 
 
 async def disable(session: AsyncSession, workspace_id: UUID, endpoint_id: UUID, *, reason: str) -> bool:
