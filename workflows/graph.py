@@ -1,5 +1,6 @@
 """The published graph: an immutable snapshot that a run carries from its first event to its last."""
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import sha256
@@ -73,7 +74,9 @@ class Graph(Frozen):
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON: equal graphs have equal versions."""
-        return sha256(self.model_dump_json().encode()).hexdigest()
+        # PostgreSQL's JSON orders keys in its own way, so their order must not count.
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return sha256(content.encode()).hexdigest()
 
     def _grouped(self, end: str) -> dict[str, tuple[Edge, ...]]:
         groups: dict[str, list[Edge]] = {node.id: [] for node in self.nodes}

@@ -7,7 +7,7 @@ from workflows.nodetype import NodeConfig, marked_values
 from workflows.reactflow import Draft
 
 
-class NotPublishableError(ValueError):
+class NotPublishable(ValueError):
     """The draft has errors that validation tells; nothing can be compiled from it."""
 
 
@@ -31,7 +31,7 @@ def graph_of(drawing: Drawing) -> Graph:
 
 def _node(placed: Placed, leaving: tuple[Line, ...]) -> Node:
     if placed.type is None or placed.config is None:
-        raise NotPublishableError(placed.id)
+        raise NotPublishable(placed.id)
     config = placed.config
     return Node(
         id=placed.id,

@@ -68,7 +68,7 @@ def read(document: object) -> Reading:
     reader = _Reader()
     try:
         draft = reader.draft(document)
-    except _EnoughError:
+    except _Enough:
         draft = None
     return Reading(None if reader.found else draft, reader.found)
 
@@ -96,7 +96,7 @@ def _edge_json(edge: DraftEdge) -> dict[str, Any]:
     return {**edge.extra, **ends, **handles, "data": data}
 
 
-class _EnoughError(Exception):
+class _Enough(Exception):
     """There is no use in reading on."""
 
 
@@ -115,7 +115,7 @@ class _Reader:
     def draft(self, document: object) -> Draft:
         if not isinstance(document, Mapping):
             self._note("invalid_graph", (), "A graph must be an object.", "Send {nodes, edges, viewport}.")
-            raise _EnoughError
+            raise _Enough
         raw_nodes = self._list(document, "nodes", NODES_CAP)
         raw_edges = self._list(document, "edges", EDGES_CAP)
         self._refuse_unstorable(document)
@@ -133,11 +133,11 @@ class _Reader:
         if not isinstance(value, list):
             code = "missing" if value is None else "wrong_type"
             self._note(code, (key,), f"`{key}` must be a list.", f"Send `{key}`, if only an empty list.")
-            raise _EnoughError
+            raise _Enough
         if len(value) > cap:
             message = f"A graph has at most {cap:,} {key}, and this one has {len(value):,}."
             self._note(f"too_many_{key}", (key,), message, "Split the workflow.")
-            raise _EnoughError
+            raise _Enough
         return value
 
     def _node(self, raw: object, path: Path) -> DraftNode | None:
@@ -241,7 +241,7 @@ class _Reader:
         for path, complaint in storable.complaints(kept):
             self._note("bad_value", path, f"The value {complaint}.", "Remove it.")
         if self.found:
-            raise _EnoughError
+            raise _Enough
 
     def _weigh(self, nodes: tuple[DraftNode, ...], edges: tuple[DraftEdge, ...]) -> None:
         if self.found:
@@ -274,7 +274,7 @@ class _Reader:
             )
         )
         if len(self.found) >= PROBLEMS_CAP:
-            raise _EnoughError
+            raise _Enough
 
 
 def _name_in(raw: object, key: str) -> str | None:

@@ -74,7 +74,7 @@ def _of_form(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
         return
     for trigger in drawing.triggers:
         if trigger.node.type == references.FORM:
-            message = "The form asks for no e-mail address, and a lead needs one."
+            message = "The form asks for no e-mail address, so its submissions make no leads."
             remedy = "Add a form field of the type EMAIL."
             yield trigger.problem("form_without_email", message, remedy, severity="warning")
 

@@ -1,0 +1,155 @@
+"""Published versions: immutable graphs, numbered per workflow, one of which is current (design §5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from db import workflows
+from db.graphs import Stale
+from db.models import Workflow, WorkflowVersion
+from workflows.graph import Graph
+
+
+@dataclass(frozen=True)
+class Published:
+    """The current version after publishing, and whether this call made it."""
+
+    id: UUID
+    version: int
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class Current:
+    """What a new run of a workflow starts with."""
+
+    workflow_id: UUID
+    status: str
+    version_id: UUID
+    version: int
+    graph: Graph
+
+
+async def publish(
+    session: AsyncSession,
+    workspace_id: UUID,
+    workflow_id: UUID,
+    graph: Graph,
+    *,
+    graph_version: int,
+    user_id: UUID | None = None,
+) -> Published | None:
+    """Make a graph the current version and the workflow active; equal content makes no new version.
+
+    `graph_version` is that of the draft it was compiled from: raises Stale if the draft has changed since.
+    A paused workflow stays paused. None if there is no such workflow.
+    """
+    workflow = await workflows.lock(session, workspace_id, workflow_id)
+    if workflow is None:
+        return None
+    if workflow.status == "archived":
+        raise workflows.WrongStatus("archived", "An archived workflow is not published: resume it first.")
+    if workflow.graph_version != graph_version:
+        raise Stale(workflow.graph_version)
+    latest = await _latest(session, workspace_id, workflow)
+    if latest is None or latest.content_hash != graph.content_hash:
+        made = await _insert(session, workspace_id, workflow_id, graph, user_id=user_id)
+        await _make_current(session, workflow, made.id)
+        return made
+    if workflow.status == "draft":
+        await _make_current(session, workflow, latest.id)
+    return Published(latest.id, latest.version, is_new=False)
+
+
+async def get(
+    session: AsyncSession, workspace_id: UUID, workflow_id: UUID, version: int
+) -> WorkflowVersion | None:
+    """Read one version by its number."""
+    query = select(WorkflowVersion).where(
+        WorkflowVersion.workspace_id == workspace_id,
+        WorkflowVersion.workflow_id == workflow_id,
+        WorkflowVersion.version == version,
+    )
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def page(
+    session: AsyncSession, workspace_id: UUID, workflow_id: UUID, *, limit: int, before: int | None = None
+) -> Sequence[WorkflowVersion]:
+    """List versions, newest first; `before` is the number of the last one seen."""
+    query = select(WorkflowVersion).where(
+        WorkflowVersion.workspace_id == workspace_id, WorkflowVersion.workflow_id == workflow_id
+    )
+    if before is not None:
+        query = query.where(WorkflowVersion.version < before)
+    found = await session.execute(query.order_by(WorkflowVersion.version.desc()).limit(limit))
+    return found.scalars().all()
+
+
+async def current(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) -> Current | None:
+    """Return what a new run starts with; None if there is no such workflow or it was never published."""
+    published = (WorkflowVersion.workspace_id == Workflow.workspace_id) & (
+        WorkflowVersion.id == Workflow.published_version_id
+    )
+    query = (
+        select(Workflow.status, WorkflowVersion.id, WorkflowVersion.version, WorkflowVersion.graph)
+        .join(WorkflowVersion, published)
+        .where(
+            Workflow.workspace_id == workspace_id,
+            Workflow.id == workflow_id,
+            Workflow.deleted_at.is_(None),
+        )
+    )
+    row = (await session.execute(query)).one_or_none()
+    if row is None:
+        return None
+    return Current(workflow_id, row.status, row.id, row.version, Graph.model_validate(row.graph))
+
+
+async def _latest(session: AsyncSession, workspace_id: UUID, workflow: Workflow) -> WorkflowVersion | None:
+    if workflow.published_version_id is None:
+        return None
+    query = select(WorkflowVersion).where(
+        WorkflowVersion.workspace_id == workspace_id, WorkflowVersion.id == workflow.published_version_id
+    )
+    return (await session.execute(query)).scalar_one()
+
+
+async def _insert(
+    session: AsyncSession, workspace_id: UUID, workflow_id: UUID, graph: Graph, *, user_id: UUID | None
+) -> Published:
+    number = (
+        select(func.coalesce(func.max(WorkflowVersion.version), 0) + 1)
+        .where(WorkflowVersion.workspace_id == workspace_id, WorkflowVersion.workflow_id == workflow_id)
+        .scalar_subquery()
+    )
+    statement = (
+        insert(WorkflowVersion)
+        .values(
+            workspace_id=workspace_id,
+            id=uuid7(),
+            workflow_id=workflow_id,
+            version=number,
+            content_hash=graph.content_hash,
+            graph=graph.model_dump(mode="json"),
+            published_by=user_id,
+        )
+        .returning(WorkflowVersion.id, WorkflowVersion.version)
+    )
+    row = (await session.execute(statement)).one()
+    return Published(row.id, row.version, is_new=True)
+
+
+async def _make_current(session: AsyncSession, workflow: Workflow, version_id: UUID) -> None:
+    await session.execute(
+        update(Workflow)
+        .where(Workflow.workspace_id == workflow.workspace_id, Workflow.id == workflow.id)
+        .values(
+            published_version_id=version_id,
+            status="paused" if workflow.status == "paused" else "active",
+        )
+    )
