@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         "--card", type=Path, default=Path("demo.json"), help="the file that keeps the demo's API key"
     )
     seeding.add_argument("--api-url", help="where the API answers (default: FLOWTRACK_PUBLIC_URL)")
+    seeding.add_argument(
+        "--webhook-url", default="http://127.0.0.1:8025/webhooks", help="where the demo's webhooks go"
+    )
     seeding.set_defaults(verb=seed)
     return top
 
@@ -205,12 +208,13 @@ def seed(chosen: argparse.Namespace) -> int:
 
     card: Path = chosen.card
     known = json.loads(card.read_text()) if card.exists() else {}
-    access = asyncio.run(_demo_access(settings, known))
+    access = {**known, **asyncio.run(_demo_access(settings, known))}
     # Whoever reads the key is the demo's administrator.
     card.touch(mode=0o600)
     card.write_text(json.dumps(access))
-    built = demo.build(chosen.api_url or settings.public_url, access["api_key"])
-    print(json.dumps({**access, **built}))
+    built = demo.build(chosen.api_url or settings.public_url, access, webhook_url=chosen.webhook_url)
+    card.write_text(json.dumps({**access, "webhook_secret": built.pop("webhook_secret")}))
+    print(json.dumps({"api_key": access["api_key"], "workspace_slug": access["workspace_slug"], **built}))
     return 0
 
 

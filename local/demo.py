@@ -78,7 +78,7 @@ GRAPH: dict[str, Any] = {
             720,
             80,
             emailSubject="Let us talk about your project, {{ lead.first_name }}",
-            emailBody="<p>Hi {{ lead.name }},</p><p>{{ trigger.budget }} is a fine budget. When may we call?</p>",
+            emailBody="<p>Hi {{ lead.name }},</p><p>{{ trigger.budget }} goes far. When may we call?</p>",
         ),
         _node(
             "send_thank_you_email",
@@ -200,8 +200,9 @@ def _endpoint(api: API, url: str, secret: str | None) -> str:
     return str(made["secret"])
 
 
-async def play(up: Mapping[str, Any], *, secret: str, say: Say) -> None:
+async def play(up: Mapping[str, Any], *, card: Path, say: Say) -> None:
     """Submit the form once and tell what becomes of it, then where to look."""
+    secret = json.loads(card.read_text())["webhook_secret"]
     await asyncio.to_thread(_play, up, secret, say)
 
 
@@ -241,8 +242,8 @@ def _line(step: Mapping[str, Any]) -> str:
     what = f"→ {step['handle']}" if step["handle"] not in (None, "default") else ""
     if step["status"] != "completed":
         what = step["skip_reason"] or (step["error"] or {}).get("message", "")
-    mark = MARKS.get(step["status"], " ")
-    return f"  {mark} {step['step_number']:>2}  {step['label'] or step['node_id']:<28} {step['node_type']:<24} {what}"
+    mark, label = MARKS.get(step["status"], " "), step["label"] or step["node_id"]
+    return f"  {mark} {step['step_number']:>2}  {label:<26} {step['node_type']:<24} {what}".rstrip()
 
 
 def _verdict(hook: Mapping[str, Any], secret: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from local import datadir, demo, mail, ports, postgres, temporal
+from local import datadir, demo, mail, ports, postgres, temporal, webhooks
 from local.supervisor import Service, StartError, Supervisor, once, tell
 
 DATABASE = "flowtrack"
@@ -130,7 +130,12 @@ class Machine:
         await self.catcher.start(smtp_port=self.ports["--smtp-port"], http_port=self.ports["--mail-port"])
         await together(self._prepare_database(), self._start_temporal())
         await together(self.supervisor.start(self._worker()), self.supervisor.start(self._api()))
-        self._seeded = await demo.seed(self._verb, api_url=self.api_url, card=self.directory / "demo.json")
+        self._seeded = await demo.seed(
+            self._verb,
+            api_url=self.api_url,
+            webhook_url=self.catcher.url + webhooks.PATH,
+            card=self.demo_card,
+        )
         self._write_card()
 
     async def stop(self) -> None:
@@ -138,6 +143,11 @@ class Machine:
         self._card_path.unlink(missing_ok=True)
         await self.supervisor.stop()
         await self.catcher.stop()
+
+    @property
+    def demo_card(self) -> Path:
+        """Name the file that keeps the demo's key and its endpoint's secret."""
+        return self.directory / "demo.json"
 
     @property
     def _card_path(self) -> Path:
@@ -229,7 +239,7 @@ async def run(options: Options) -> None:
 
 async def _welcome(machine: Machine) -> None:
     if machine.options.plays_demo:
-        await demo.play(machine.card, say=machine.say)
+        await demo.play(machine.card, card=machine.demo_card, say=machine.say)
     machine.say(f"FlowTrack is up; everything about it: {machine.directory / 'up.json'}. Ctrl-C stops it.")
 
 
