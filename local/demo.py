@@ -202,11 +202,11 @@ def _endpoint(api: API, url: str, secret: str | None) -> str:
 
 async def play(up: Mapping[str, Any], *, card: Path, say: Say) -> None:
     """Submit the form once and tell what becomes of it, then where to look."""
+    await asyncio.to_thread(_play, up, card, say)
+
+
+def _play(up: Mapping[str, Any], card: Path, say: Say) -> None:
     secret = json.loads(card.read_text())["webhook_secret"]
-    await asyncio.to_thread(_play, up, secret, say)
-
-
-def _play(up: Mapping[str, Any], secret: str, say: Say) -> None:
     api = API(up["api_url"], up["api_key"])
     mails, hooks = (len(API(up["mail_url"]).call("GET", path)) for path in ("/messages", "/webhooks"))
     say(f"\nSubmitting the form {up['form_url']} as {ANSWERS['first_name']} {ANSWERS['last_name']} …")
