@@ -21,6 +21,12 @@ LARGEST_LOG = 20 * 1024 * 1024
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
+def tell(line: str) -> None:
+    """Print a line at once; that nobody reads any more stops nothing."""
+    with suppress(OSError, ValueError):
+        print(line, flush=True)
+
+
 class StartError(Exception):
     """A child ended, or did not become ready in time; the message ends with its last log lines."""
 
@@ -189,12 +195,6 @@ class Supervisor:
         log = self.log(child.service.name)
         tail = log.read_text(errors="replace").splitlines()[-15:]
         return "\n".join([f"{child.service.name} {what}. The end of {log}:", *(f"  {line}" for line in tail)])
-
-
-def tell(line: str) -> None:
-    """Print a line at once; that nobody reads any more stops nothing."""
-    with suppress(OSError, ValueError):
-        print(line, flush=True)
 
 
 async def once(command: Sequence[str], *, environment: Mapping[str, str]) -> str:
