@@ -60,6 +60,8 @@ class Run:
         self._trigger_node_id = start.trigger_node_id
         self._execution_id, self._version = start.execution_id, start.version
         self._walk = Walk(self.graph, self.state.walk)
+        outputs = self.state.outputs
+        self._steps = {node.save_as: outputs[node.id] for node in self.graph.nodes if node.id in outputs}
 
     def admit(self, begun: Begun) -> None:
         """Take in what the `begin` activity found."""
@@ -133,11 +135,10 @@ class Run:
         return str(lead.get("timezone") or self.facts.workspace.get("timezone") or "UTC")
 
     def _scope(self) -> Scope:
-        outputs = self.state.outputs
         return {
             "trigger": self.trigger,
             "lead": self.state.lead or {},
-            "steps": {n.save_as: outputs[n.id] for n in self.graph.nodes if n.id in outputs},
+            "steps": self._steps,
             "vars": self.state.vars,
             "workspace": self.facts.workspace,
             "workflow": self.facts.workflow,
@@ -146,7 +147,7 @@ class Run:
 
     def _remember(self, key: str, node: Node, outcome: Outcome) -> None:
         state = self.state
-        state.outputs[node.id] = outcome.output
+        state.outputs[node.id] = self._steps[node.save_as] = outcome.output
         state.vars.update(outcome.vars or {})
         state.lead = outcome.lead if outcome.lead is not None else state.lead
         state.ending = outcome.ending or state.ending

@@ -38,6 +38,12 @@ class Walk:
     def __init__(self, graph: Graph, state: WalkState | None = None) -> None:
         self.graph = graph
         self.state = state or WalkState()
+        # Counted, not looked up: a join of thousands of branches is asked once for each of them.
+        self._undecided = {node_id: len(edges) for node_id, edges in graph.incoming.items()}
+        self._taken = dict.fromkeys(graph.incoming, 0)
+        for edge in graph.edges:
+            if edge.id in self.state.edges:
+                self._count(edge)
 
     def start(self, trigger_id: str) -> list[Decision]:
         """Enter the graph at its trigger and skip what no path leads to."""
@@ -79,6 +85,7 @@ class Walk:
             if edge.id in self.state.edges:
                 continue
             self.state.edges[edge.id] = "taken" if taken else "dead"
+            self._count(edge)
             decision = self._join(edge.target)
             if decision is None:
                 continue
@@ -92,13 +99,17 @@ class Walk:
         node = self.graph.by_id[node_id]
         if node_id in self.state.visits:
             return None
-        states = [self.state.edges.get(edge.id) for edge in self.graph.incoming[node_id]]
-        if node.join == "first" and "taken" in states:
+        taken = self._taken[node_id]
+        if node.join == "first" and taken:
             return self._visit(node_id, ready=True)
-        if None in states:
+        if self._undecided[node_id]:
             return None
-        if "taken" not in states:
+        if not taken:
             return self._visit(node_id, ready=False, reason="branch_not_taken")
-        if node.join == "all" and "dead" in states:
+        if node.join == "all" and taken < len(self.graph.incoming[node_id]):
             return self._visit(node_id, ready=False, reason="join_incomplete")
         return self._visit(node_id, ready=True)
+
+    def _count(self, edge: Edge) -> None:
+        self._undecided[edge.target] -= 1
+        self._taken[edge.target] += self.state.edges[edge.id] == "taken"
