@@ -31,50 +31,41 @@ class Answer:
     headers: dict[str, Any]
 
 
-async def claim(
-    session: AsyncSession,
-    workspace_id: UUID,
-    *,
-    scope: str,
-    key: str,
-    request_hash: bytes,
-    kept: timedelta = KEPT,
-    answer: Answer | None = None,
-) -> Answer | None:
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A key, within its scope, for one request."""
+
+    scope: str
+    key: str
+    request_hash: bytes
+    kept: timedelta = KEPT
+    answer: Answer | None = None
+    """An answer that is known before the work is done; it becomes visible with the commit."""
+
+
+async def take(session: AsyncSession, workspace_id: UUID, claim: Claim) -> Answer | None:
     """Take a key for this transaction; return the stored answer if somebody had it before.
 
-    A parallel claim waits here until the first one commits, and then gets its answer. An answer that is known
-    before the work is done may be stored at once: it only becomes visible with the commit. An expired key is free.
+    A parallel claim waits here until the first one commits, and then gets its answer. An expired key is free.
     """
-    row = {
-        "workspace_id": workspace_id,
-        "id": uuid7(),
-        "scope": scope,
-        "idempotency_key": key,
-        "request_hash": request_hash,
-        "response_status": answer.status if answer else None,
-        "response_body": answer.body if answer else None,
-        "response_headers": answer.headers if answer else {},
-        "expires_at": func.now() + kept,
-    }
-    taken = insert(IdempotencyKey).values(row)
-    columns = ("request_hash", "response_status", "response_body", "response_headers", "expires_at")
-    taken = taken.on_conflict_do_update(
+    statement = insert(IdempotencyKey).values(_row(workspace_id, claim))
+    renewed = ("request_hash", "response_status", "response_body", "response_headers", "expires_at")
+    statement = statement.on_conflict_do_update(
         constraint="idempotency_keys_scope_idempotency_key_key",
-        set_={name: taken.excluded[name] for name in columns},
+        set_={name: statement.excluded[name] for name in renewed},
         where=IdempotencyKey.expires_at < func.now(),
     )
     try:
-        mine = (await session.execute(taken.returning(IdempotencyKey.id))).scalar_one_or_none()
+        mine = (await session.execute(statement.returning(IdempotencyKey.id))).scalar_one_or_none()
     except DBAPIError as error:
         if isinstance(error.orig, LockNotAvailable):
             raise InFlight from error
         raise
-    return None if mine is not None else await find(session, workspace_id, scope=scope, key=key)
+    return None if mine is not None else await find(session, workspace_id, scope=claim.scope, key=claim.key)
 
 
 async def find(session: AsyncSession, workspace_id: UUID, *, scope: str, key: str) -> Answer:
-    """Return the answer stored under a key that is taken."""
+    """Return the answer stored under a key that is taken; raise InFlight if there is none yet."""
     found = (
         await session.execute(
             select(
@@ -96,14 +87,29 @@ async def find(session: AsyncSession, workspace_id: UUID, *, scope: str, key: st
     )
 
 
-async def record(session: AsyncSession, workspace_id: UUID, *, scope: str, key: str, answer: Answer) -> None:
+async def record(session: AsyncSession, workspace_id: UUID, claim: Claim, answer: Answer) -> None:
     """Keep the answer beside its effect; both commit or neither does."""
     await session.execute(
         update(IdempotencyKey)
         .where(
             IdempotencyKey.workspace_id == workspace_id,
-            IdempotencyKey.scope == scope,
-            IdempotencyKey.idempotency_key == key,
+            IdempotencyKey.scope == claim.scope,
+            IdempotencyKey.idempotency_key == claim.key,
         )
         .values(response_status=answer.status, response_body=answer.body, response_headers=answer.headers)
     )
+
+
+def _row(workspace_id: UUID, claim: Claim) -> dict[str, Any]:
+    answer = claim.answer
+    return {
+        "workspace_id": workspace_id,
+        "id": uuid7(),
+        "scope": claim.scope,
+        "idempotency_key": claim.key,
+        "request_hash": claim.request_hash,
+        "response_status": answer.status if answer else None,
+        "response_body": answer.body if answer else None,
+        "response_headers": answer.headers if answer else {},
+        "expires_at": func.now() + claim.kept,
+    }

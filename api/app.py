@@ -1,0 +1,101 @@
+"""Building the application from what it is handed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from api import failures, health, openapi
+from api.auth import ApiKeys
+from api.bodies import Bodies
+from api.deps import Config, Platform, Starter
+from api.pages import reference
+from api.requests import Requests
+from api.routes import (
+    api_keys,
+    executions,
+    form_fields,
+    graphs,
+    intake,
+    leads,
+    node_types,
+    pipeline,
+    quotas,
+    webhook_endpoints,
+    workflows,
+    workspaces,
+)
+from db.session import Database
+
+__all__ = ["Config", "create_app"]
+
+LifespanTask = Callable[[], Coroutine[Any, Any, Any]]
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    reference.router,
+    intake.router,
+    node_types.router,
+    workflows.router,
+    graphs.router,
+    form_fields.router,
+    executions.router,
+    leads.router,
+    pipeline.router,
+    webhook_endpoints.router,
+    quotas.router,
+    workspaces.router,
+    api_keys.router,
+)
+DRAIN = 5.0
+"""Seconds that starts under way are waited for at the end; what is cut off stays queued."""
+
+
+def create_app(
+    database: Database,
+    starter: Starter,
+    *,
+    config: Config,
+    lifespan_tasks: Sequence[LifespanTask] = (),
+) -> FastAPI:
+    """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
+    platform = Platform(database, starter, config)
+    app = FastAPI(
+        title="FlowTrack",
+        version=config.version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        generate_unique_id_function=openapi.operation_id,
+        lifespan=_lifespan(platform, lifespan_tasks),
+        redirect_slashes=False,
+    )
+    app.state.platform = platform
+    app.state.authenticators = (ApiKeys(database),)
+    app.state.routers = ROUTERS
+    for router in ROUTERS:
+        app.include_router(router)
+    failures.install(app, docs_url=config.docs_url)
+    openapi.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(Bodies, docs_url=config.docs_url)
+    app.add_middleware(Requests, metrics=platform.metrics, docs_url=config.docs_url)
+    return app
+
+
+def _lifespan(platform: Platform, tasks: Sequence[LifespanTask]) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        running = [asyncio.create_task(task()) for task in tasks]
+        try:
+            yield
+        finally:
+            await platform.background.drain(DRAIN)
+            for task in running:
+                task.cancel()
+            for task in running:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    return lifespan

@@ -1,0 +1,124 @@
+"""Who is calling, and what they may do: a permission is the type of an argument."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api import errors
+from db import keys
+from db.session import Database
+
+SCOPES = (
+    "workflows:read",
+    "workflows:write",
+    "executions:read",
+    "executions:write",
+    "leads:read",
+    "leads:write",
+    "webhooks:read",
+    "webhooks:write",
+    "workspace:read",
+    "workspace:write",
+    "keys:read",
+    "keys:write",
+)
+EVERYTHING = "*"
+MAX_TOKEN = 8192
+
+bearer = HTTPBearer(
+    scheme_name="ApiKey",
+    bearerFormat="ft_<id>_<secret>",
+    description="An API key of the workspace. Each operation names the scope it needs.",
+    auto_error=False,
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who proved who they are, in the one workspace they speak for."""
+
+    workspace_id: UUID
+    scopes: frozenset[str]
+    api_key_id: UUID | None = None
+    user_id: UUID | None = None
+
+    def may(self, scope: str) -> bool:
+        """Tell whether a scope is granted, by itself, by its resource or by everything."""
+        resource, _, verb = scope.partition(":")
+        granted = {scope, f"{resource}:*", EVERYTHING}
+        if verb == "read":
+            granted.add(f"{resource}:write")
+        return not granted.isdisjoint(self.scopes)
+
+
+class Authenticator(Protocol):
+    """One kind of token; the next kind is one more of these in `create_app`."""
+
+    def knows(self, token: str) -> bool:
+        """Tell by its shape whether a token is of this kind."""
+
+    async def caller(self, token: str, request: Request) -> Caller | None:
+        """Prove a token and name its caller; None if it proves nothing."""
+
+
+class ApiKeys:
+    """API keys, `ft_…`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def knows(self, token: str) -> bool:
+        """Tell an API key by its prefix."""
+        return token.startswith("ft_")
+
+    async def caller(self, token: str, request: Request) -> Caller | None:
+        """Look the key up by its public part and compare the hash of its secret."""
+        async with self._database.door() as session:
+            found = await keys.authenticate(session, token)
+        if found is None:
+            return None
+        return Caller(found.workspace_id, frozenset(found.scopes), api_key_id=found.id)
+
+
+async def authenticate(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> Caller:
+    """Name the caller or refuse."""
+    token = credentials.credentials if credentials else ""
+    if not token or len(token) > MAX_TOKEN:
+        raise errors.Unauthorized()
+    authenticators: Sequence[Authenticator] = request.app.state.authenticators
+    for authenticator in authenticators:
+        if authenticator.knows(token):
+            caller = await authenticator.caller(token, request)
+            if caller is not None:
+                return caller
+            break
+    raise errors.Unauthorized()
+
+
+Authenticated = Annotated[Caller, Depends(authenticate)]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Demands one scope; the OpenAPI document reads it from here."""
+
+    scope: str
+
+    async def __call__(self, caller: Authenticated) -> Caller:
+        """Let the caller through, or say which scope is missing."""
+        if not caller.may(self.scope):
+            raise errors.Forbidden(f"This API key lacks the scope {self.scope}.")
+        return caller
+
+
+def requires(scope: str) -> Any:
+    """Make a permission: `caller: Annotated[Caller, requires("leads:read")]`."""
+    if scope not in SCOPES:
+        raise ValueError(f"unknown scope: {scope}")
+    return Depends(Requirement(scope))

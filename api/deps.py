@@ -1,0 +1,132 @@
+"""What the handlers are handed: configuration, the starter's shape, the platform, a transaction."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from hmac import digest
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+import structlog
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from activities.clients import addresses
+from api.auth import Authenticated
+from api.requests import Metrics
+from db.session import Database
+
+log = structlog.get_logger()
+
+MAX_BACKGROUND = 200
+"""More starts than this at once help nobody: the dispatcher takes the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything the API is told; it reads no environment."""
+
+    public_url: str = "http://127.0.0.1:8000"
+    environment: str = "development"
+    master_key: bytes = field(repr=False)
+    temporal_namespace: str = "default"
+    temporal_ui_url: str | None = None
+    task_queue: str = "flowtrack"
+    allow_private_destinations: bool = False
+    version: str = "0.1.0"
+
+    @property
+    def docs_url(self) -> str:
+        """Say where problems are explained."""
+        return f"{self.public_url.rstrip('/')}/docs"
+
+    def derive(self, purpose: str) -> bytes:
+        """Derive a key for one purpose, so that no two uses share one."""
+        return digest(self.master_key, f"flowtrack/{purpose}".encode(), "sha256")
+
+    def run_url(self, workflow_id: str, run_id: str | None = None) -> str | None:
+        """Say where the Temporal Web UI shows a run."""
+        if self.temporal_ui_url is None:
+            return None
+        base = (
+            f"{self.temporal_ui_url.rstrip('/')}/namespaces/{self.temporal_namespace}/workflows/{workflow_id}"
+        )
+        return f"{base}/{run_id}/history" if run_id else base
+
+    def destinations(self) -> addresses.Destination:
+        """Say where tenants' webhooks may go."""
+        return addresses.DEVELOPMENT if self.allow_private_destinations else addresses.PRODUCTION
+
+
+class Starter(Protocol):
+    """Starts and cancels the Temporal workflows of executions."""
+
+    async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
+        """Start a queued execution if Temporal can be reached; never raise for an outage."""
+
+    async def cancel(self, execution_id: UUID, *, reason: str) -> bool:
+        """Ask Temporal to cancel a run; False if it knows no such open run; raise in an outage."""
+
+    async def is_reachable(self) -> bool:
+        """Tell whether Temporal answers."""
+
+
+class Background:
+    """Work that follows an answer without delaying it."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Begin now and let the caller go on; above the bound the work is left to the dispatcher."""
+        if len(self._tasks) >= MAX_BACKGROUND:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for what is under way, but not for ever."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("background work failed", error=type(error).__name__, exc_info=error)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What the application is built from."""
+
+    database: Database
+    starter: Starter
+    config: Config
+    metrics: Metrics = field(default_factory=Metrics)
+    background: Background = field(default_factory=Background)
+
+    def start_soon(self, workspace_id: UUID, execution_id: UUID) -> None:
+        """Start a committed execution; if that fails, the dispatcher finds its row."""
+        self.background.spawn(self.starter.start(workspace_id, execution_id))
+
+
+def platform_of(request: Request) -> Platform:
+    """Hand out what the application was built from."""
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+OurPlatform = Annotated[Platform, Depends(platform_of)]
+
+
+async def _transaction(platform: OurPlatform, caller: Authenticated) -> AsyncIterator[AsyncSession]:
+    async with platform.database.workspace(caller.workspace_id) as session:
+        yield session
+
+
+# The scope makes FastAPI commit before the answer goes out; its default commits afterwards.
+Session = Annotated[AsyncSession, Depends(_transaction, scope="function")]

@@ -1,0 +1,1 @@
+"""HTML that people see: the public forms and the API reference, rendered here, without scripts."""

@@ -1,0 +1,108 @@
+"""The outermost layer: ids, headers, metrics and the last net under every request."""
+
+import re
+from time import perf_counter
+from uuid import UUID
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils.compat import uuid7
+
+from api import errors
+
+log = structlog.get_logger()
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Metrics:
+    """What /metrics shows of the API; a registry of its own, so that an app can be built twice."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "flowtrack_http_request_seconds",
+            "Time to answer, by route",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.submissions = Counter(
+            "flowtrack_form_submissions", "Accepted form submissions", ["replayed"], registry=self.registry
+        )
+
+
+class Requests:
+    """Gives every request an id, counts it, and turns what nobody caught into a problem without its text."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, docs_url: str) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._docs_url = docs_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id)
+        began = perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, answer)
+            except Exception as error:
+                log.exception("request failed", method=scope["method"], error=type(error).__name__)
+                await self._apologise(scope, receive, answer)
+        self._metrics.seconds.labels(scope["method"], route_of(scope), str(answer.status)).observe(
+            perf_counter() - began
+        )
+
+    async def _apologise(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if answer.status == 0:
+            response = errors.response(
+                errors.Broken(), request_id=request_id_of(scope), docs_url=self._docs_url
+            )
+            await response(scope, receive, answer)
+
+
+class _Answer:
+    """Adds our headers to the answer and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._request_id
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+def request_id_of(scope: Scope) -> str:
+    """Name the request that is being served."""
+    return str(scope["state"]["request_id"])
+
+
+def route_of(scope: Scope) -> str:
+    """Name the route by its template: ids would make a series of every row."""
+    return str(getattr(scope.get("route"), "path", "unmatched"))
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(given := str(value, "latin-1")):
+            return given
+    return str(UUID(bytes=uuid7().bytes))

@@ -1,0 +1,369 @@
+"""Executions: started, listed, looked into, cancelled."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from psycopg.errors import UniqueViolation
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import IntegrityError
+from starlette.background import BackgroundTask
+from temporalio.service import RPCError
+
+from api import errors
+from api.auth import Caller, requires
+from api.cursors import OurPaging, Page, Window
+from api.deps import Config, OurPlatform, Platform, Session
+from api.idempotency import Idempotent, Made
+from api.schemas import Filter, Given, Id, JsonObject, Shown
+from api.starter import workflow_id_of
+from db import leads, runs
+from db import listing as stored
+from db.models.executions import OPEN_STATUSES
+
+router = APIRouter(tags=["executions"])
+
+Reader = Annotated[Caller, requires("executions:read")]
+Writer = Annotated[Caller, requires("executions:write")]
+Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
+Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
+
+
+class TemporalRun(BaseModel):
+    """Where Temporal has the run."""
+
+    model_config = ConfigDict(title="TemporalRun")
+
+    workflow_id: str = Field(examples=["execution-01936f1e-7c3a-7bd0-8f53-2f6a1c3b9d10"])
+    run_id: str | None = None
+    url: str | None = Field(None, description="The run in the Temporal Web UI.")
+
+    @classmethod
+    def of(cls, config: Config, execution_id: UUID, run_id: str | None = None) -> "TemporalRun":
+        """Name an execution's run."""
+        name = workflow_id_of(execution_id)
+        return cls(workflow_id=name, run_id=run_id, url=config.run_url(name, run_id))
+
+
+class ExecutionStarted(BaseModel):
+    """An execution that was ordered."""
+
+    model_config = ConfigDict(title="ExecutionStarted")
+
+    id: UUID
+    status: Status
+    temporal: TemporalRun
+
+
+class ExecutionShown(Shown):
+    """An execution."""
+
+    model_config = ConfigDict(title="Execution", from_attributes=True)
+
+    id: UUID
+    workflow_id: UUID
+    version: int
+    lead_id: UUID | None
+    trigger_type: str = Field(examples=["FORM"])
+    status: Status
+    status_reason: str | None = Field(description="Why it ended as it did.", examples=["node_failed"])
+    trigger_data: JsonObject
+    output_data: Any
+    error: JsonObject | None
+    rerun_of: UUID | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    temporal: TemporalRun
+
+    @classmethod
+    def of(cls, found: stored.Execution, config: Config) -> "ExecutionShown":
+        """Show a stored execution."""
+        row = found.row
+        own = {name: getattr(row, name) for name in cls.model_fields if name not in ("version", "temporal")}
+        run = TemporalRun.of(config, row.id, row.temporal_run_id)
+        return cls(**own, version=found.version, temporal=run)
+
+
+class StepShown(Shown):
+    """One visit of one node."""
+
+    model_config = ConfigDict(title="ExecutionStep", from_attributes=True)
+
+    id: UUID
+    step_number: int
+    node_id: str = Field(description="React Flow's id.")
+    node_type: str
+    label: str | None
+    visit: int
+    status: Literal["running", "completed", "failed", "skipped", "cancelled"]
+    skip_reason: str | None
+    handle: str | None = Field(description="The way out that was taken.")
+    attempt: int
+    input_data: Any
+    output_data: Any
+    error: JsonObject | None = Field(description="{type, message}")
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class LogShown(Shown):
+    """A line of an execution's log."""
+
+    model_config = ConfigDict(title="ExecutionLog", from_attributes=True)
+
+    id: UUID
+    created_at: datetime
+    log_level: Level
+    message: str
+    node_id: str | None
+    visit: int | None
+    attempt: int | None
+    execution_step_id: UUID | None
+    data: Any
+    source: str
+
+
+class ExecutionPage(Page[ExecutionShown]):
+    """Executions, newest first."""
+
+    model_config = ConfigDict(title="ExecutionPage")
+
+
+class StepPage(Page[StepShown]):
+    """Steps, in the order in which they were decided."""
+
+    model_config = ConfigDict(title="ExecutionStepPage")
+
+
+class LogPage(Page[LogShown]):
+    """Log lines, newest first."""
+
+    model_config = ConfigDict(title="ExecutionLogPage")
+
+
+class ExecutionQuery(Window):
+    """Which executions to list."""
+
+    status: Status | None = None
+    workflow_id: UUID | None = None
+    lead_id: UUID | None = None
+
+
+class StepQuery(Window):
+    """How many steps to list."""
+
+    limit: int = Field(100, ge=1, le=100)
+
+
+class LogQuery(Window):
+    """Which lines to list."""
+
+    level: Level | None = None
+    node_id: Filter | None = Field(None, description="Lines of this node.")
+    step_id: UUID | None = Field(None, description="Lines of this step.")
+
+
+class ExecutionGiven(Given):
+    """A run to start."""
+
+    model_config = ConfigDict(
+        title="ExecutionInput", json_schema_extra={"examples": [{"trigger_data": {"budget": "$5000"}}]}
+    )
+
+    trigger_data: JsonObject = Field({}, description="What templates see as `trigger`.")
+    lead_id: UUID | None = Field(None, description="The lead that the run is about.")
+
+
+@router.post(
+    "/v1/workflows/{workflow_id}/executions",
+    status_code=202,
+    response_model=ExecutionStarted,
+    summary="Start an execution",
+    responses=errors.responses(errors.Conflict),
+)
+async def execution_create(
+    *,
+    workflow_id: Id,
+    body: ExecutionGiven,
+    caller: Writer,
+    session: Session,
+    platform: OurPlatform,
+    once: Idempotent,
+) -> Response:
+    """Orders a run of the published version and answers at once; a paused workflow's run waits."""
+    made: list[UUID] = []
+
+    async def make() -> Made:
+        execution_id, is_new = await _queue(session, caller, workflow_id, body, once.key)
+        if is_new:
+            made.append(execution_id)
+        started = ExecutionStarted(
+            id=execution_id, status="queued", temporal=TemporalRun.of(platform.config, execution_id)
+        )
+        return Made(started, 202, {"Location": f"/v1/executions/{execution_id}"})
+
+    answer = await once.answer(session, make)
+    if made:
+        # It runs once the answer is out, so after the commit.
+        answer.background = BackgroundTask(_start, platform, caller.workspace_id, made[0])
+    return answer
+
+
+@router.get("/v1/executions", summary="List executions")
+async def executions_list(
+    caller: Reader,
+    session: Session,
+    platform: OurPlatform,
+    paging: OurPaging,
+    query: Annotated[ExecutionQuery, Query()],
+) -> ExecutionPage:
+    """Newest first."""
+    cursors = paging.of(query)
+    before = cursors.position(UUID)
+    found = await stored.executions(
+        session,
+        caller.workspace_id,
+        limit=query.limit + 1,
+        before=before,
+        status=query.status,
+        workflow_id=query.workflow_id,
+        lead_id=query.lead_id,
+    )
+    rows, following = cursors.page(found, "id")
+    data = [ExecutionShown.of(row, platform.config) for row in rows]
+    return ExecutionPage(data=data, next_cursor=following)
+
+
+@router.get("/v1/executions/{execution_id}", summary="Read an execution")
+async def execution_show(
+    execution_id: Id, caller: Reader, session: Session, platform: OurPlatform
+) -> ExecutionShown:
+    """Its state as last seen in Temporal's history."""
+    found = await stored.execution(session, caller.workspace_id, execution_id)
+    if found is None:
+        raise errors.NotFound()
+    return ExecutionShown.of(found, platform.config)
+
+
+@router.get("/v1/executions/{execution_id}/steps", summary="List an execution's steps")
+async def execution_steps_list(
+    execution_id: Id,
+    caller: Reader,
+    session: Session,
+    paging: OurPaging,
+    query: Annotated[StepQuery, Query()],
+) -> StepPage:
+    """One for each visit of a node, in the order in which they were decided."""
+    await _require(session, caller, execution_id)
+    cursors = paging.of(query)
+    after = cursors.pair(int, UUID)
+    found = await stored.steps(session, caller.workspace_id, execution_id, limit=query.limit + 1, after=after)
+    rows, following = cursors.page(found, "step_number", "id")
+    return StepPage(data=[StepShown.model_validate(row) for row in rows], next_cursor=following)
+
+
+@router.get("/v1/executions/{execution_id}/logs", summary="List an execution's log lines")
+async def execution_logs_list(
+    execution_id: Id,
+    caller: Reader,
+    session: Session,
+    paging: OurPaging,
+    query: Annotated[LogQuery, Query()],
+) -> LogPage:
+    """Newest first."""
+    await _require(session, caller, execution_id)
+    cursors = paging.of(query)
+    found = await stored.logs(
+        session,
+        caller.workspace_id,
+        execution_id,
+        limit=query.limit + 1,
+        before=cursors.pair(datetime, UUID),
+        level=query.level,
+        node_id=query.node_id,
+        step_id=query.step_id,
+    )
+    rows, following = cursors.page(found, "created_at", "id")
+    return LogPage(data=[LogShown.model_validate(row) for row in rows], next_cursor=following)
+
+
+@router.post(
+    "/v1/executions/{execution_id}/cancel",
+    status_code=202,
+    summary="Cancel an execution",
+    responses=errors.responses(errors.Conflict),
+)
+async def execution_cancel(execution_id: Id, caller: Writer, platform: OurPlatform) -> ExecutionStarted:
+    """Asks the run to end; its status follows. A run that never began is cancelled at once."""
+    async with platform.database.workspace(caller.workspace_id) as session:
+        withdrawn = await runs.withdraw(session, caller.workspace_id, execution_id, reason="cancelled")
+        found = await stored.execution(session, caller.workspace_id, execution_id)
+    if found is None:
+        raise errors.NotFound()
+    if not withdrawn and found.row.status not in OPEN_STATUSES:
+        message = f"The execution is over: {found.row.status}."
+        raise errors.Conflict(message, code="execution_finished")
+    # A start may have been under way while the row was withdrawn, so Temporal is asked in any case.
+    await _ask_to_cancel(platform, execution_id, may_be_unknown=withdrawn)
+    return ExecutionStarted(
+        id=execution_id,
+        status=found.row.status,
+        temporal=TemporalRun.of(platform.config, execution_id, found.row.temporal_run_id),
+    )
+
+
+async def _queue(
+    session: Session, caller: Caller, workflow_id: UUID, body: ExecutionGiven, key: str | None
+) -> tuple[UUID, bool]:
+    entry = await runs.entry(session, caller.workspace_id, workflow_id)
+    if entry is None:
+        raise errors.NotFound()
+    if entry.status == "archived":
+        raise errors.Conflict("An archived workflow starts no runs.", code="workflow_archived")
+    if entry.version_id is None or entry.trigger is None:
+        raise errors.Conflict("The workflow was never published.", code="not_published")
+    await _check_lead(session, caller, body.lead_id)
+    if key is not None and (earlier := await runs.by_key(session, caller.workspace_id, workflow_id, key)):
+        return earlier, False
+    try:
+        made = await runs.queue(
+            session,
+            caller.workspace_id,
+            workflow_id=workflow_id,
+            version_id=entry.version_id,
+            trigger_type="API",
+            trigger_node_id=entry.trigger["id"],
+            trigger_data=body.trigger_data,
+            lead_id=body.lead_id,
+            idempotency_key=key,
+        )
+    except IntegrityError as error:
+        if isinstance(error.orig, UniqueViolation):
+            raise errors.InFlight() from error
+        raise
+    return made, True
+
+
+async def _check_lead(session: Session, caller: Caller, lead_id: UUID | None) -> None:
+    if lead_id is not None and await leads.get(session, caller.workspace_id, lead_id) is None:
+        detail = errors.Detail(code="unknown_lead", message="There is no such lead.", pointer="/lead_id")
+        raise errors.Invalid(errors=[detail])
+
+
+async def _require(session: Session, caller: Caller, execution_id: UUID) -> None:
+    if await stored.execution(session, caller.workspace_id, execution_id) is None:
+        raise errors.NotFound()
+
+
+async def _start(platform: Platform, workspace_id: UUID, execution_id: UUID) -> None:
+    platform.start_soon(workspace_id, execution_id)
+
+
+async def _ask_to_cancel(platform: Platform, execution_id: UUID, *, may_be_unknown: bool) -> None:
+    try:
+        await platform.starter.cancel(execution_id, reason="cancelled through the API")
+    except (RPCError, RuntimeError, OSError) as error:
+        if not may_be_unknown:
+            raise errors.Unavailable("Temporal cannot be reached.", retry_after=2) from error

@@ -1,0 +1,278 @@
+"""Workflows: made, listed, changed, and moved between draft, active, paused and archived."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import ConfigDict, Field
+
+from api import errors, etags, submissions
+from api.auth import Caller, requires
+from api.cursors import OurPaging, Page, Window, Windowed
+from api.deps import Session
+from api.idempotency import Idempotent, Made
+from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Shown
+from db import fields, graphs, versions, workflows
+from db.models import Workflow
+from workflows import publish, validation
+
+router = APIRouter(tags=["workflows"])
+
+Reader = Annotated[Caller, requires("workflows:read")]
+Writer = Annotated[Caller, requires("workflows:write")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["contact"])]
+Status = Literal["draft", "active", "paused", "archived"]
+CONFLICT = errors.responses(errors.Conflict)
+
+
+class WorkflowShown(Shown):
+    """A workflow."""
+
+    model_config = ConfigDict(title="Workflow", from_attributes=True)
+
+    id: UUID
+    name: str = Field(examples=["Contact form"])
+    description: str | None
+    status: Status
+    slug: str | None = Field(description="Its form is at /f/{workspace}/{slug}.", examples=["contact"])
+    published_version: int | None = Field(description="The version that new runs start with.")
+    settings: JsonObject
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, row: Workflow, version: int | None) -> "WorkflowShown":
+        """Show a stored workflow."""
+        own = {name: getattr(row, name) for name in cls.model_fields if name != "published_version"}
+        return cls(**own, published_version=version)
+
+
+class VersionShown(Shown):
+    """A published version."""
+
+    model_config = ConfigDict(title="WorkflowVersion", from_attributes=True)
+
+    version: int
+    content_hash: str
+    published_at: datetime
+
+
+class WorkflowPage(Page[WorkflowShown]):
+    """Workflows, newest first."""
+
+    model_config = ConfigDict(title="WorkflowPage")
+
+
+class VersionPage(Page[VersionShown]):
+    """Versions, newest first."""
+
+    model_config = ConfigDict(title="WorkflowVersionPage")
+
+
+class WorkflowQuery(Window):
+    """Which workflows to list."""
+
+    status: Status | None = None
+    search: Filter | None = Field(None, description="Part of the name.")
+
+
+class WorkflowGiven(Given):
+    """A workflow to make."""
+
+    model_config = ConfigDict(
+        title="WorkflowInput", json_schema_extra={"examples": [{"name": "Contact form"}]}
+    )
+
+    name: Name
+    description: LongText | None = None
+    slug: Slug | None = Field(None, description="Left out: made from the name.")
+    settings: JsonObject = Field(default_factory=dict)
+
+
+class WorkflowChange(Given):
+    """What to change; what is left out stays."""
+
+    model_config = ConfigDict(
+        title="WorkflowChange", json_schema_extra={"examples": [{"description": "For the new site"}]}
+    )
+
+    name: Name = ""
+    description: LongText | None = None
+    slug: Slug = ""
+    settings: JsonObject = Field(default_factory=dict)
+
+
+@router.get("/v1/workflows", summary="List workflows")
+async def workflows_list(
+    caller: Reader,
+    session: Session,
+    paging: OurPaging,
+    query: Annotated[WorkflowQuery, Query()],
+) -> WorkflowPage:
+    """Newest first."""
+    cursors = paging.of(query)
+    before = cursors.position(UUID)
+    found = await workflows.page(
+        session,
+        caller.workspace_id,
+        limit=query.limit + 1,
+        before=before,
+        statuses=[query.status] if query.status else (),
+        search=query.search,
+    )
+    rows, following = cursors.page(found, "id")
+    return WorkflowPage(data=await _all(session, caller, rows), next_cursor=following)
+
+
+@router.post(
+    "/v1/workflows",
+    status_code=201,
+    response_model=WorkflowShown,
+    summary="Make a workflow",
+    responses=CONFLICT,
+)
+async def workflow_create(
+    body: WorkflowGiven, caller: Writer, session: Session, once: Idempotent
+) -> Response:
+    """A draft without nodes. Give it a graph, then publish it."""
+
+    async def make() -> Made:
+        try:
+            row = await workflows.create(session, caller.workspace_id, **body.model_dump())
+        except workflows.SlugTaken as error:
+            raise _slug_taken() from error
+        return Made(WorkflowShown.of(row, None), 201, {"Location": f"/v1/workflows/{row.id}"})
+
+    return await once.answer(session, make)
+
+
+@router.get("/v1/workflows/{workflow_id}", summary="Read a workflow")
+async def workflow_show(workflow_id: Id, caller: Reader, session: Session) -> WorkflowShown:
+    """A workflow without its graph."""
+    return await _shown(session, caller, await workflows.get(session, caller.workspace_id, workflow_id))
+
+
+@router.patch("/v1/workflows/{workflow_id}", summary="Change a workflow", responses=CONFLICT)
+async def workflow_update(
+    workflow_id: Id, body: WorkflowChange, caller: Writer, session: Session
+) -> WorkflowShown:
+    """Name, description, slug and settings; the status has operations of its own."""
+    given = body.model_dump(exclude_unset=True)
+    try:
+        row = await workflows.change(session, caller.workspace_id, workflow_id, given)
+    except workflows.SlugTaken as error:
+        raise _slug_taken() from error
+    return await _shown(session, caller, row)
+
+
+@router.delete("/v1/workflows/{workflow_id}", status_code=204, summary="Delete a workflow")
+async def workflow_delete(workflow_id: Id, caller: Writer, session: Session) -> None:
+    """The workflow disappears and its slug is free again; its leads stay, and runs under way finish."""
+    if not await workflows.remove(session, caller.workspace_id, workflow_id):
+        raise errors.NotFound()
+
+
+@router.post("/v1/workflows/{workflow_id}/publish", summary="Publish the draft", responses=CONFLICT)
+async def workflow_publish(
+    workflow_id: Id,
+    caller: Writer,
+    session: Session,
+    if_match: Annotated[
+        str | None, Header(description="The draft's ETag, to publish only what was seen.")
+    ] = None,
+) -> WorkflowShown:
+    """Makes the draft the version that new runs start with, and the workflow active.
+
+    Publishing what is published already makes no new version. Runs under way stay on theirs.
+    """
+    row = await workflows.lock(session, caller.workspace_id, workflow_id)
+    loaded = await graphs.load(session, caller.workspace_id, workflow_id)
+    if row is None or loaded is None:
+        raise errors.NotFound()
+    expected = etags.required(if_match) if if_match else None
+    if expected is not None and expected != loaded.version:
+        raise errors.StaleVersion()
+    form = await fields.form(session, caller.workspace_id, workflow_id)
+    found = validation.problems(loaded.draft, form, publishing=True)
+    wrong = [problem for problem in found if problem.severity == "error"]
+    if wrong:
+        raise errors.Invalid("The graph cannot be published yet.", errors=submissions.details(wrong))
+    try:
+        await versions.publish(
+            session,
+            caller.workspace_id,
+            workflow_id,
+            publish.compile(loaded.draft),
+            graph_version=loaded.version,
+            user_id=caller.user_id,
+        )
+    except workflows.WrongStatus as error:
+        raise errors.Conflict(str(error), code="wrong_status") from error
+    return await _shown(session, caller, await workflows.get(session, caller.workspace_id, workflow_id))
+
+
+@router.post("/v1/workflows/{workflow_id}/pause", summary="Pause a workflow", responses=CONFLICT)
+async def workflow_pause(workflow_id: Id, caller: Writer, session: Session) -> WorkflowShown:
+    """Its form goes on taking submissions, and their runs wait until it is resumed."""
+    return await _move(session, caller, workflow_id, "paused")
+
+
+@router.post("/v1/workflows/{workflow_id}/resume", summary="Resume a workflow", responses=CONFLICT)
+async def workflow_resume(workflow_id: Id, caller: Writer, session: Session) -> WorkflowShown:
+    """Makes a paused or archived workflow active again; what waited starts."""
+    return await _move(session, caller, workflow_id, "active")
+
+
+@router.post("/v1/workflows/{workflow_id}/archive", summary="Archive a workflow", responses=CONFLICT)
+async def workflow_archive(workflow_id: Id, caller: Writer, session: Session) -> WorkflowShown:
+    """Starts no new runs, and its form is gone; runs under way finish."""
+    return await _move(session, caller, workflow_id, "archived")
+
+
+@router.get("/v1/workflows/{workflow_id}/versions", summary="List a workflow's versions")
+async def workflow_versions_list(
+    workflow_id: Id,
+    caller: Reader,
+    session: Session,
+    paging: OurPaging,
+    window: Windowed,
+) -> VersionPage:
+    """What was published, newest first."""
+    if await workflows.get(session, caller.workspace_id, workflow_id) is None:
+        raise errors.NotFound()
+    cursors = paging.of(window)
+    before = cursors.position(int)
+    found = await versions.page(
+        session, caller.workspace_id, workflow_id, limit=window.limit + 1, before=before
+    )
+    rows, following = cursors.page(found, "version")
+    return VersionPage(data=[VersionShown.model_validate(row) for row in rows], next_cursor=following)
+
+
+async def _move(
+    session: Session, caller: Caller, workflow_id: UUID, status: workflows.Status
+) -> WorkflowShown:
+    try:
+        row = await workflows.move(session, caller.workspace_id, workflow_id, status)
+    except workflows.WrongStatus as error:
+        raise errors.Conflict(str(error), code="wrong_status") from error
+    return await _shown(session, caller, row)
+
+
+async def _shown(session: Session, caller: Caller, row: Workflow | None) -> WorkflowShown:
+    if row is None:
+        raise errors.NotFound()
+    return (await _all(session, caller, [row]))[0]
+
+
+async def _all(session: Session, caller: Caller, rows: Sequence[Workflow]) -> list[WorkflowShown]:
+    numbers = await workflows.published_versions(session, caller.workspace_id, [row.id for row in rows])
+    return [WorkflowShown.of(row, numbers.get(row.id)) for row in rows]
+
+
+def _slug_taken() -> errors.Conflict:
+    message = "Another workflow of this workspace has this slug."
+    detail = errors.Detail(code="taken", message=message, pointer="/slug")
+    return errors.Conflict(message, code="slug_taken", errors=[detail])

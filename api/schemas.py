@@ -1,0 +1,27 @@
+"""What the models of several resources share."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Given(BaseModel):
+    """What a client sends: unknown keys are refused, by name."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class Shown(BaseModel):
+    """What a client gets."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+Id = Annotated[UUID, Path(examples=["01936f1e-7c3a-7bd0-8f53-2f6a1c3b9d10"])]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ShortText = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
+LongText = Annotated[str, Field(max_length=5000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
+JsonObject = dict[str, Any]
+Filter = Annotated[str, Field(min_length=1, max_length=320, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -1,0 +1,263 @@
+"""A submission of a public form: everything it leaves behind, in one transaction (design §4)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CTE, Insert, func, insert, literal_column, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from db import idempotency
+from db.models import Lead, LeadEvent, LeadFieldData, UsageEvent, WorkflowExecution
+from workflows.fields import Field
+
+FORM = text("""
+    SELECT f.name, f.description, f.status, f.settings, f.published_version_id,
+      (SELECT node FROM jsonb_array_elements(v.graph -> 'nodes') AS node
+       WHERE node ->> 'type' = 'TRIGGER_FORM' LIMIT 1) AS trigger,
+      (SELECT coalesce(jsonb_agg(to_jsonb(q) ORDER BY q.position, q.id), '[]'::jsonb) FROM form_fields q
+       WHERE q.workspace_id = f.workspace_id AND q.workflow_id = f.id) AS questions
+    FROM workflows f JOIN workflow_versions v
+      ON v.workspace_id = f.workspace_id AND v.workflow_id = f.id AND v.id = f.published_version_id
+    WHERE f.workspace_id = :workspace_id AND f.id = :workflow_id AND f.deleted_at IS NULL
+      AND f.status IN ('active', 'paused')
+""")
+LEAD_COLUMNS = ("first_name", "last_name", "phone", "company", "timezone")
+
+
+class Policy(StrEnum):
+    """What another submission of a known e-mail address does (nodes.md, TRIGGER_FORM)."""
+
+    UPDATE_AND_RUN = "update_and_run"
+    UPDATE_ONLY = "update_only"
+    REJECT = "reject"
+    IGNORE = "ignore"
+
+
+class Closed(Exception):
+    """The form takes no more submissions."""
+
+
+class Duplicate(Exception):
+    """The address is known and the form takes one submission for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A published form that takes submissions."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    version_id: UUID
+    name: str
+    description: str | None
+    settings: Mapping[str, Any]
+    trigger_node_id: str
+    trigger_config: Mapping[str, Any]
+    fields: tuple[Field, ...]
+    field_ids: Mapping[str, UUID]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """Checked answers, and the key under which they count once."""
+
+    claim: idempotency.Claim
+    """The claimed key with the answer that is given if the claim succeeds."""
+    execution_id: UUID
+    run_key: str | None
+    values: Mapping[str, str]
+    typed: Mapping[str, Any]
+    lead: Mapping[str, str]
+    """The lead's own columns; without an e-mail address there is no lead."""
+    policy: Policy = Policy.UPDATE_AND_RUN
+    closes_at: datetime | None = None
+    max_submissions: int | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What came of a submission."""
+
+    earlier: idempotency.Answer | None = None
+    """It is a repeat; this was the answer."""
+    execution_id: UUID | None = None
+    """The run to start, if there is one."""
+
+
+@dataclass(frozen=True)
+class LeadFound:
+    """The submission's lead."""
+
+    id: UUID
+    is_new: bool
+
+
+async def load_form(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) -> Form | None:
+    """Return the published form of an active or paused workflow, with its fields, in one statement."""
+    given = {"workspace_id": workspace_id, "workflow_id": workflow_id}
+    row = (await session.execute(FORM, given)).one_or_none()
+    if row is None or row.trigger is None:
+        return None
+    return Form(
+        workspace_id=workspace_id,
+        workflow_id=workflow_id,
+        version_id=row.published_version_id,
+        name=row.name,
+        description=row.description,
+        settings=row.settings,
+        trigger_node_id=row.trigger["id"],
+        trigger_config=row.trigger.get("config", {}),
+        fields=tuple(Field.model_validate(question) for question in row.questions),
+        field_ids={question["field_key"]: UUID(question["id"]) for question in row.questions},
+    )
+
+
+async def accept(session: AsyncSession, form: Form, submission: Submission) -> Accepted:
+    """Write a submission, or find that it was written before.
+
+    Parallel repeats wait at the claim. On Closed, Duplicate and idempotency.InFlight nothing is written.
+    """
+    earlier = await idempotency.take(session, form.workspace_id, submission.claim)
+    if earlier is not None:
+        return Accepted(earlier=earlier)
+    await _refuse_closed(session, form, submission)
+    lead = await _save_lead(session, form, submission)
+    known = lead is not None and not lead.is_new
+    if known and submission.policy is Policy.REJECT:
+        raise Duplicate
+    if known and submission.policy is Policy.IGNORE:
+        return Accepted()
+    runs = not (known and submission.policy is Policy.UPDATE_ONLY)
+    await session.execute(_records(form, submission, lead.id if lead else None, runs=runs))
+    return Accepted(execution_id=submission.execution_id if runs else None)
+
+
+async def _refuse_closed(session: AsyncSession, form: Form, submission: Submission) -> None:
+    if submission.closes_at is None and submission.max_submissions is None:
+        return
+    if submission.max_submissions is not None:
+        # Only a lock makes counting safe; it is taken by forms that have a limit, and by nobody else.
+        await session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+            {"name": f"form {form.workflow_id}"},
+        )
+    counted = select(func.count()).where(
+        WorkflowExecution.workspace_id == form.workspace_id,
+        WorkflowExecution.workflow_id == form.workflow_id,
+        WorkflowExecution.trigger_type == "FORM",
+    )
+    now, count = (await session.execute(select(func.now(), counted.scalar_subquery()))).one()
+    if submission.closes_at is not None and now >= submission.closes_at:
+        raise Closed
+    if submission.max_submissions is not None and count >= submission.max_submissions:
+        raise Closed
+
+
+async def _save_lead(session: AsyncSession, form: Form, submission: Submission) -> LeadFound | None:
+    if "email" not in submission.lead:
+        return None
+    given = {name: submission.lead.get(name) for name in LEAD_COLUMNS}
+    statement = upsert(Lead).values(
+        workspace_id=form.workspace_id,
+        id=uuid7(),
+        workflow_id=form.workflow_id,
+        email=submission.lead["email"],
+        source="form",
+        **given,
+    )
+    changes = {name: func.coalesce(statement.excluded[name], getattr(Lead, name)) for name in LEAD_COLUMNS}
+    changed = submission.policy in (Policy.UPDATE_AND_RUN, Policy.UPDATE_ONLY)
+    statement = statement.on_conflict_do_update(
+        constraint="leads_workflow_id_email_key",
+        # Who was deleted and submits again is a lead again.
+        set_={**changes, "deleted_at": None, "updated_at": func.now()},
+        where=None if changed else Lead.deleted_at.is_not(None),
+    )
+    # A row that was inserted has no xmax; one that was only locked or updated has.
+    row = (
+        await session.execute(statement.returning(Lead.id, literal_column("leads.xmax = 0").label("is_new")))
+    ).one_or_none()
+    return LeadFound(row.id, bool(row.is_new) or not changed) if row else LeadFound(UUID(int=0), is_new=False)
+
+
+def _records(form: Form, submission: Submission, lead_id: UUID | None, *, runs: bool) -> Insert:
+    """Write answers, event, run and usage in one statement: four tables, one round trip."""
+    parts: list[CTE] = []
+    if lead_id is not None:
+        parts += [*_answers(form, submission, lead_id), _event(form, submission, lead_id, runs=runs)]
+    if runs:
+        parts.append(_execution(form, submission, lead_id))
+    usage = insert(UsageEvent).values(
+        workspace_id=form.workspace_id,
+        id=uuid7(),
+        event_type="form_submission",
+        event_category="api",
+        quantity=1,
+        related_resource_type="workflow_execution" if runs else "lead",
+        related_resource_id=str(submission.execution_id if runs else lead_id),
+        event_metadata={},
+    )
+    return usage.add_cte(*parts)
+
+
+def _answers(form: Form, submission: Submission, lead_id: UUID) -> list[CTE]:
+    rows = [
+        {
+            "workspace_id": form.workspace_id,
+            "id": uuid7(),
+            "lead_id": lead_id,
+            "form_field_id": form.field_ids[key],
+            "value": value,
+        }
+        for key, value in submission.values.items()
+    ]
+    if not rows:
+        return []
+    statement = upsert(LeadFieldData).values(rows)
+    statement = statement.on_conflict_do_update(
+        constraint="lead_field_data_form_field_id_key",
+        set_={"value": statement.excluded.value, "updated_at": func.now()},
+    )
+    return [statement.cte("answers")]
+
+
+def _event(form: Form, submission: Submission, lead_id: UUID, *, runs: bool) -> CTE:
+    return (
+        insert(LeadEvent)
+        .values(
+            workspace_id=form.workspace_id,
+            id=uuid7(),
+            lead_id=lead_id,
+            event_type="FORM_SUBMITTED",
+            description=f"Submitted the form “{form.name}”",
+            event_metadata={"workflow_id": str(form.workflow_id), **submission.notes},
+            triggered_by_workflow_execution_id=submission.execution_id if runs else None,
+        )
+        .cte("event")
+    )
+
+
+def _execution(form: Form, submission: Submission, lead_id: UUID | None) -> CTE:
+    return (
+        insert(WorkflowExecution)
+        .values(
+            workspace_id=form.workspace_id,
+            id=submission.execution_id,
+            workflow_id=form.workflow_id,
+            workflow_version_id=form.version_id,
+            lead_id=lead_id,
+            trigger_type="FORM",
+            trigger_node_id=form.trigger_node_id,
+            status="queued",
+            idempotency_key=submission.run_key,
+            trigger_data=dict(submission.typed),
+        )
+        .cte("run")
+    )
