@@ -239,7 +239,11 @@ async def run(options: Options) -> None:
 
 async def _welcome(machine: Machine) -> None:
     if machine.options.plays_demo:
-        await demo.play(machine.card, card=machine.demo_card, say=machine.say)
+        try:
+            await demo.play(machine.card, card=machine.demo_card, say=machine.say)
+        except Exception as failure:
+            # A tour that stumbles is no reason to take the house down: it is what one would look around in.
+            machine.say(f"The demo did not go through: {failure}")
     machine.say(f"FlowTrack is up; everything about it: {machine.directory / 'up.json'}. Ctrl-C stops it.")
 
 
