@@ -35,7 +35,7 @@ class Steps:
         """Return what a worker of this queue carries out; fast paths run on the workflow's own too."""
         found = [self._activity(t) for t in nodes.types().values() if runs_on(t, queue)]
         if queue is None:
-            found.append(activity.defn(name=UNTOUCHED)(self._weigh_edges))
+            found.append(self._weighing())
         return found
 
     def _activity(self, node_type: type[NodeType]) -> Callable[[StepInput], Awaitable[Outcome]]:
@@ -44,10 +44,14 @@ class Steps:
 
         return activity.defn(name=node_type.name)(run)
 
-    async def _weigh_edges(self, given: StepInput) -> Outcome:
-        """Carry out a node that the run could decide alone but for the rules on its edges."""
-        node_type = nodes.types()[given.node.type]
-        return await self._guarded(node_type, given, lambda step: self._pass(node_type, step))
+    def _weighing(self) -> Callable[[StepInput], Awaitable[Outcome]]:
+        """Build the activity of nodes that the run could decide alone but for the rules on their edges."""
+
+        async def run(given: StepInput) -> Outcome:
+            node_type = nodes.types()[given.node.type]
+            return await self._guarded(node_type, given, lambda step: self._pass(node_type, step))
+
+        return activity.defn(name=UNTOUCHED)(run)
 
     async def _carry_out(self, node_type: type[NodeType], given: StepInput) -> Outcome:
         if node_type.decides:

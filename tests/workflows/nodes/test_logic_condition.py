@@ -1,5 +1,7 @@
 """LOGIC_CONDITION decides by its own rule, else by those on its edges."""
 
+from typing import Any
+
 import pytest
 
 from workflows.messages import EdgeRule
@@ -10,7 +12,7 @@ RICH = {"field": "budget", "operator": ">=", "value": 5000}
 POOR = {"field": "budget", "operator": "<", "value": 5000}
 
 
-def on_edge(handle, rule, edge_id="e1"):
+def on_edge(handle: str | None, rule: dict[str, Any], edge_id: str = "e1") -> EdgeRule:
     return EdgeRule(edge_id=edge_id, handle=handle, rule=rule)
 
 
