@@ -81,7 +81,13 @@ async def mail_server() -> AsyncIterator[Callable[..., Awaitable[int]]]:
 
 
 def client_of(port: int, **options: object) -> SMTPClient:
-    settings = {"tls": TLS.NONE, "policy": MAIL_OPERATOR, "deadline": 1.0, "connect_deadline": 1.0, **options}
+    settings = {
+        "tls": TLS.NONE,
+        "policy": MAIL_OPERATOR,
+        "deadline": 10.0,
+        "connect_deadline": 10.0,
+        **options,
+    }
     return SMTPClient("127.0.0.1", port, **settings)  # type: ignore[arg-type]
 
 
@@ -198,7 +204,7 @@ STAGES = [
 @pytest.mark.parametrize(("answers", "outcome"), STAGES)
 async def test_each_answer_has_its_outcome(mail_server, answers, outcome):
     inbox = Inbox(**answers)
-    client = client_of(await mail_server(inbox), deadline=0.3)
+    client = client_of(await mail_server(inbox), deadline=0.6)
     if outcome is None:
         await send(client)
     else:
@@ -250,99 +256,6 @@ async def test_a_message_over_the_servers_limit_is_refused_before_it_is_sent(mai
     await client.aclose()
 
 
-# Servers that break off at an exact point
-
-
-def scripted(*steps: bytes | None, drop_in_body: bool = False) -> Callable[..., Awaitable[None]]:
-    """Answer each command with the next step; None hangs, the end of the script drops the connection."""
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        in_body = False
-        for step in steps:
-            if step is None:
-                await asyncio.sleep(60)
-                continue
-            writer.write(step)
-            await writer.drain()
-            in_body = step.startswith(b"354")
-            if in_body and drop_in_body:
-                await reader.readexactly(10)
-                return
-            await (reader.readuntil(b"\r\n.\r\n") if in_body else reader.readline())
-
-    return handler
-
-
-HELLO = (b"220 hi\r\n", b"250 test\r\n")
-
-
-@pytest.mark.parametrize(
-    ("steps", "outcome"),
-    [
-        ((), Deferred),
-        ((None,), Deferred),
-        ((b"220",), Deferred),
-        ((b"421 busy\r\n",), Deferred),
-        ((b"554 go away\r\n",), Refused),
-        ((b"HTTP/1.1 400 Bad Request\r\n",), Deferred),
-        ((b"220 hi\r\n",), Deferred),
-        ((b"220 hi\r\n", None), Deferred),
-        (HELLO, Deferred),
-        ((*HELLO, None), Deferred),
-        ((*HELLO, b"250 ok\r\n"), Deferred),
-        ((*HELLO, b"250 ok\r\n", None), Deferred),
-        ((*HELLO, b"250 ok\r\n", b"250 ok\r\n"), Deferred),
-        ((*HELLO, b"250 ok\r\n", b"250 ok\r\n", None), Deferred),
-        ((*HELLO, b"250 ok\r\n", b"250 ok\r\n", b"451 no\r\n"), Deferred),
-        ((*HELLO, b"250 ok\r\n", b"250 ok\r\n", b"554 no\r\n"), Refused),
-        ((*HELLO, b"250 ok\r\n", b"250 ok\r\n", b"250 what\r\n"), Deferred),
-        ((*HELLO, b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"), Ambiguous),
-        ((*HELLO, b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n", None), Ambiguous),
-        ((*HELLO, b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n", b"25"), Ambiguous),
-    ],
-)
-async def test_a_connection_lost_at_any_point_has_its_outcome(serve, steps, outcome):
-    client = client_of(await serve(scripted(*steps)), deadline=0.3, connect_deadline=0.3)
-    with pytest.raises(outcome):
-        await send(client)
-    await client.aclose()
-
-
-async def test_a_connection_lost_within_the_body_has_certainly_sent_nothing(serve):
-    steps = (*HELLO, b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n")
-    client = client_of(await serve(scripted(*steps, drop_in_body=True)), deadline=2.0)
-    with pytest.raises(Deferred):
-        await send(client, message=b"a" * 50_000_000)
-    await client.aclose()
-
-
-async def test_a_server_that_stops_reading_the_body_has_certainly_got_no_message(serve):
-    async def handler(reader, writer):
-        await scripted(*HELLO, b"250 ok\r\n", b"250 ok\r\n")(reader, writer)
-        writer.write(b"354 go\r\n")
-        await asyncio.sleep(60)
-
-    client = client_of(await serve(handler), deadline=0.5)
-    with pytest.raises(Deferred):
-        await send(client, message=b"a" * 50_000_000)
-    await client.aclose()
-
-
-async def test_a_session_dropped_while_idle_is_opened_again_for_the_message(serve):
-    steps = (*HELLO, b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n", b"250 taken\r\n", b"421 idle too long\r\n")
-    sessions = []
-
-    async def handler(reader, writer):
-        sessions.append(1)
-        await scripted(*steps)(reader, writer)
-
-    client = client_of(await serve(handler))
-    assert (await send(client)).reply == "taken"
-    assert (await send(client)).reply == "taken"
-    assert len(sessions) == 2
-    await client.aclose()
-
-
 async def test_a_refused_connection_is_deferred():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -366,7 +279,7 @@ async def test_cancelling_a_send_gives_the_slot_back(mail_server):
 
 
 async def test_waiting_for_a_busy_pool_ends(mail_server):
-    client = client_of(await mail_server(Inbox()), max_connections=1, connect_deadline=0.1)
+    client = client_of(await mail_server(Inbox()), max_connections=1, connect_deadline=0.4)
     async with client.connection():
         with pytest.raises(Deferred, match="busy"):
             await send(client)
