@@ -36,7 +36,6 @@ Wanted = TypeVar("Wanted")
 LOCAL_ACTIVITY = "core_local_activity"
 RESETTER = "history-resetter"
 """Who terminates the run that is reset, by the event's `identity`."""
-STATUSES = {"completed", "failed", "cancelled"}
 
 
 async def decode(event: HistoryEvent, converter: DataConverter) -> Event | None:
@@ -146,12 +145,12 @@ async def _cancel_asked(event: HistoryEvent, converter: DataConverter) -> Event 
 async def _run_completed(event: HistoryEvent, converter: DataConverter) -> Event | None:
     told = event.workflow_execution_completed_event_attributes
     result = await _value(told.result.payloads, converter, ExecutionResult) or ExecutionResult()
-    status, reason = _ending(result.outcome)
     return RunEnded(
         event.event_id,
         time_of(event.event_time),
-        status=status,
-        reason=reason,
+        status="completed",
+        # What UTILITY_END says beyond that.
+        reason=None if result.outcome == "completed" else result.outcome,
         output=result.output,
         next_run_id=told.new_execution_run_id,
     )
@@ -223,13 +222,6 @@ async def _end(
         return {"cancelled": True}
     told = told_by(error if isinstance(error, FailureError) else FailureError(str(error)))
     return {"error": told, "final": isinstance(error, ApplicationError) and error.non_retryable}
-
-
-def _ending(outcome: str) -> tuple[str, str | None]:
-    """Read what UTILITY_END made of the run: a status, or a word of the author's own."""
-    if outcome == "completed":
-        return outcome, None
-    return (outcome, "ended") if outcome in STATUSES else ("completed", outcome)
 
 
 def _told_by_run(failure: BaseException) -> dict[str, Any]:

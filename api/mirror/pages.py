@@ -70,7 +70,7 @@ class Pages:
             columns |= {
                 "input_data": self._shown(node, outcome.input),
                 "output_data": self._shown(node, outcome.output),
-                "handle": ",".join(outcome.handles),
+                "handle": ",".join(outcome.handles) or None,
             }
         self._changes.steps[key] = StepRow(
             id=step_id(self.execution_id, key),

@@ -1,11 +1,12 @@
 """The rows that a projection asks for, and their ids: computed, so that a rebuild gives the same ones."""
 
-import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid5
+
+from db.jsonb import storable
 
 MASK = "***"
 
@@ -74,22 +75,7 @@ def log_id(execution_id: UUID, run_id: str, *, at: datetime, event_id: int, ordi
     return UUID(int=milliseconds << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b)
 
 
-def storable(value: Any) -> Any:
-    """Make a JSON value fit for jsonb, which knows no NUL, no lone surrogate, no NaN and no infinity."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {storable(str(name)): storable(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [storable(inner) for inner in value]
-    if isinstance(value, (datetime, UUID)):
-        return str(value) if isinstance(value, UUID) else value.isoformat()
-    return value
-
-
 def plain(row: StepRow | LogRow) -> dict[str, Any]:
     """Turn a row into JSON, as the statements of db/ take it."""
-    stored: dict[str, Any] = storable(asdict(row))
+    stored: dict[str, Any] = storable(vars(row))
     return stored

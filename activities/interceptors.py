@@ -1,0 +1,258 @@
+"""What a worker tells beside history: hints that a run moved on, and the attempts that history forgets."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio import activity, workflow
+from temporalio.client import Interceptor as ClientInterceptor
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    ExecuteWorkflowInput,
+    HandleSignalInput,
+    HandleUpdateInput,
+    Interceptor,
+    StartActivityInput,
+    StartLocalActivityInput,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
+from uuid_utils.compat import uuid7
+
+from db import logs, mirrors
+from db.session import Database
+from workflows.graph import split_key
+from workflows.messages import StepInput
+
+logger = logging.getLogger(__name__)
+
+HINT = "flowtrack_hint"
+PREFIX = "execution-"
+PAUSE = 0.02
+"""Seconds between two batches: it is part of what a viewer waits for a change."""
+PATIENCE = 5.0
+"""Seconds until the next try when PostgreSQL is away."""
+MOST = 5_000
+"""Hints or attempts that wait for PostgreSQL; what is beyond goes lost, and the sweep finds the runs."""
+LONGEST = 2_000
+
+
+class MirrorInterceptor(ClientInterceptor, Interceptor):
+    """Collects hints and attempts; while `sending` they go to PostgreSQL in batches, off the steps' path.
+
+    It stands on the client, from which every worker takes it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._hints: dict[UUID, None] = {}
+        self._attempts: deque[tuple[UUID, dict[str, Any]]] = deque(maxlen=MOST)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = asyncio.Event()
+
+    def intercept_activity(self, inner: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """Watch the attempts of activities."""
+        return _Attempts(inner, self)
+
+    def workflow_interceptor_class(
+        self, given: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """Watch workflows, through a function that leads out of the sandbox."""
+        given.unsafe_extern_functions[HINT] = self.hint
+        return _Hints
+
+    def hint(self, workflow_id: str) -> None:
+        """Note that a run moves on; called from the threads that workflows run on."""
+        if not workflow_id.startswith(PREFIX) or len(self._hints) >= MOST:
+            return
+        with suppress(ValueError):
+            self._hints[UUID(workflow_id.removeprefix(PREFIX))] = None
+            self._wake()
+
+    def record(self, workspace_id: UUID, row: dict[str, Any]) -> None:
+        """Note an attempt."""
+        self._attempts.append((workspace_id, row))
+        self._wake()
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[None]:
+        """Send what is collected, and the rest at the end."""
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.create_task(self._send_on(), name="mirror hints")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            await self._send()
+            self._loop = None
+
+    def _wake(self) -> None:
+        if self._loop is not None and not self._news.is_set():
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def _send_on(self) -> None:
+        is_away = False
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(PATIENCE if is_away else PAUSE)
+            self._news.clear()
+            was_away, is_away = is_away, not await self._send()
+            if is_away:
+                self._news.set()
+            if is_away and not was_away:
+                logger.warning("hints and attempts wait for the database")
+
+    async def _send(self) -> bool:
+        """Send one batch; False if the database is away, and then nothing but hints is lost."""
+        hints, self._hints = self._hints, {}
+        attempts = list(self._attempts)
+        self._attempts.clear()
+        try:
+            await self._send_hints(list(hints))
+            while attempts:
+                await self._send_attempts(attempts)
+        except (OSError, PoolTimeout, DBAPIError):
+            self._attempts.extendleft(reversed(attempts))
+            return False
+        return True
+
+    async def _send_hints(self, execution_ids: list[UUID]) -> None:
+        if execution_ids:
+            async with self._database.door() as session:
+                await mirrors.hint(session, execution_ids)
+
+    async def _send_attempts(self, attempts: list[tuple[UUID, dict[str, Any]]]) -> None:
+        """Send, and take from the list, those of the first one's workspace."""
+        workspace_id = attempts[0][0]
+        rows = [row for owner, row in attempts if owner == workspace_id]
+        try:
+            async with self._database.workspace(workspace_id) as session:
+                await logs.add(session, workspace_id, rows, source="attempt")
+        except DBAPIError as error:
+            if not isinstance(error, DataError | IntegrityError | ProgrammingError):
+                raise
+            logger.exception("attempts refused", extra={"workspace_id": str(workspace_id)})
+        attempts[:] = [entry for entry in attempts if entry[0] != workspace_id]
+
+
+class _Hints(WorkflowInboundInterceptor):
+    """Hints at what a workflow is about to do. Nothing here is in a `finally`: an evicted workflow's
+    coroutine is closed outside its loop."""
+
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        super().init(_OutboundHints(outbound))
+
+    async def execute_workflow(self, given: ExecuteWorkflowInput) -> Any:
+        _hint()
+        try:
+            result = await super().execute_workflow(given)
+        except (Exception, asyncio.CancelledError, workflow.ContinueAsNewError):
+            _hint()
+            raise
+        _hint()
+        return result
+
+    async def handle_signal(self, given: HandleSignalInput) -> None:
+        _hint()
+        await super().handle_signal(given)
+
+    async def handle_update_handler(self, given: HandleUpdateInput) -> Any:
+        _hint()
+        return await super().handle_update_handler(given)
+
+
+class _OutboundHints(WorkflowOutboundInterceptor):
+    def start_activity(self, given: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        _hint()
+        return super().start_activity(given)
+
+    def start_local_activity(self, given: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
+        _hint()
+        return super().start_local_activity(given)
+
+
+def _hint() -> None:
+    if not workflow.unsafe.is_replaying():
+        workflow.extern_functions()[HINT](workflow.info().workflow_id)
+
+
+class _Attempts(ActivityInboundInterceptor):
+    """Records attempts that failed, and those that came after one."""
+
+    def __init__(self, inner: ActivityInboundInterceptor, mirror: MirrorInterceptor) -> None:
+        super().__init__(inner)
+        self._mirror = mirror
+
+    async def execute_activity(self, given: ExecuteActivityInput) -> Any:
+        began, clock = datetime.now(UTC), perf_counter()
+        try:
+            result = await super().execute_activity(given)
+        except Exception as error:
+            self._note(given, began, clock, error)
+            raise
+        if attempt_of(given) > 1:
+            self._note(given, began, clock, None)
+        return result
+
+    def _note(
+        self, given: ExecuteActivityInput, began: datetime, clock: float, error: Exception | None
+    ) -> None:
+        info = activity.info()
+        asked = given.args[0] if given.args else None
+        workspace_id = getattr(asked, "workspace_id", None)
+        execution_id = getattr(asked, "execution_id", None)
+        if not isinstance(workspace_id, UUID) or not isinstance(execution_id, UUID):
+            return
+        named = split_key(info.activity_id)
+        attempt = attempt_of(given)
+        self._mirror.record(
+            workspace_id,
+            {
+                "id": str(uuid7()),
+                "execution_id": str(execution_id),
+                "created_at": began.isoformat(),
+                "node_id": named[0] if named else None,
+                "visit": named[1] if named else None,
+                "log_level": "WARN" if error else "INFO",
+                "message": told(error, attempt),
+                "data": data_of(error, round((perf_counter() - clock) * 1000, 1)),
+                "run_id": info.workflow_run_id,
+                "attempt": attempt,
+            },
+        )
+
+
+def attempt_of(given: ExecuteActivityInput) -> int:
+    """Count an attempt from the step's first, made as a local activity or not."""
+    asked = given.args[0] if given.args else None
+    earlier = asked.first_attempt - 1 if isinstance(asked, StepInput) else 0
+    return earlier + activity.info().attempt
+
+
+def told(error: Exception | None, attempt: int) -> str:
+    """Say how an attempt ended."""
+    if error is None:
+        return f"Attempt {attempt} succeeded"
+    message = error.message if isinstance(error, ApplicationError) else str(error)
+    return f"Attempt {attempt} failed: {message}"[:LONGEST]
+
+
+def data_of(error: Exception | None, milliseconds: float) -> dict[str, Any]:
+    """Say how long an attempt took, and by which type of error it failed."""
+    if error is None:
+        return {"ms": milliseconds}
+    kind = error.type if isinstance(error, ApplicationError) else None
+    return {"ms": milliseconds, "type": kind or type(error).__name__}

@@ -1,0 +1,338 @@
+"""Follows executions: reads what history added, projects it, writes rows and cursor in one transaction."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from time import monotonic
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.mirror.events import Event, Started
+from api.mirror.history import Histories, UnknownRun
+from api.mirror.pages import Pages
+from api.mirror.projection import Projection
+from api.mirror.rows import Changes, plain
+from api.mirror.state import State
+from db import doors, executions, logs, mirrors, steps
+from db.jsonb import storable
+from db.mirrors import Cursor, Position
+from db.session import Database
+
+Kept = TypeVar("Kept")
+
+JSON_COLUMNS = {"output_data", "error"}
+KEPT = 256
+"""Open executions whose projection stays in memory; the others are read from their cursor again."""
+REMEMBERED = 10_000
+"""Closed executions that are known to be mirrored."""
+SETTLED = 1.0
+"""Seconds after a close in which a late hint is not worth a look."""
+
+
+class Overtaken(Exception):
+    """Another mirror moved the cursor first; nothing was written."""
+
+
+class Foreign(Exception):
+    """The execution is not in this database."""
+
+
+class Superseded(Exception):
+    """The run was reset: another one has taken its place."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at an execution found."""
+
+    advanced: bool = False
+    closed: bool = False
+    missing: bool = False
+    """Temporal has no run of it."""
+
+
+@dataclass
+class Track:
+    """One execution as this follower knows it."""
+
+    execution_id: UUID
+    workspace_id: UUID
+    workflow_id: UUID
+    position: Position
+    projection: Projection
+    is_stored: bool
+    """Its cursor is in the database."""
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the execution has ended; with a run that is continued as new it has not."""
+        ended = self.projection.ended
+        return ended is not None and not ended.next_run_id
+
+    def cursor(self) -> Cursor:
+        """Say where the mirror stands; what is over needs no state."""
+        state = {} if self.is_over else self.projection.frozen()
+        return Cursor(self.position, storable(state), self.is_over)
+
+    def turn_over(self, run_id: str) -> None:
+        """Go on with the run that continues this one."""
+        projection = self.projection
+        self.projection = Projection(projection.pages, run_id=run_id, state=projection.carried())
+        self.position = Position(run_id, 0)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One run of an execution, read as a whole."""
+
+    run_id: str
+    events: list[Event]
+    last_event_id: int
+
+    @property
+    def start(self) -> Started:
+        """Give the run's first event."""
+        first = self.events[0]
+        if not isinstance(first, Started):
+            raise TypeError(f"run {self.run_id} begins with {type(first).__name__}")
+        return first
+
+
+class Follower:
+    """Brings the rows of an execution up to its history; any number of followers may run (design §7)."""
+
+    def __init__(self, histories: Histories, database: Database, *, verbose: bool = False) -> None:
+        self._histories = histories
+        self._database = database
+        self._verbose = verbose
+        self._tracks: OrderedDict[UUID, Track] = OrderedDict()
+        self._closed: OrderedDict[UUID, tuple[str, float]] = OrderedDict()
+        self._foreign: OrderedDict[UUID, bool] = OrderedDict()
+
+    async def look(self, execution_id: UUID) -> Look:
+        """Mirror what happened since the last look."""
+        if self._is_settled(execution_id):
+            return Look(closed=True)
+        try:
+            return await self._look(execution_id)
+        except UnknownRun:
+            return Look(missing=True)
+        except Overtaken:
+            # The other mirror wrote these very rows; the next look starts from its cursor.
+            return Look(advanced=True)
+        except Foreign:
+            remember(self._foreign, execution_id, True, most=REMEMBERED)
+            return Look(closed=True)
+
+    async def rebuild(self, execution_id: UUID) -> bool:
+        """Delete the rows that history can tell again, and project them from zero.
+
+        False, and nothing is touched, when Temporal no longer has the whole history.
+        """
+        try:
+            current = await self._histories.current_run(execution_id)
+            story = await self._story(execution_id, current)
+        except UnknownRun:
+            return False
+        if story[0].start.continued_from:
+            return False
+        try:
+            await self._retell(execution_id, story)
+        except Foreign:
+            return False
+        return True
+
+    def knows_closed(self, execution_id: UUID, run_id: str) -> bool:
+        """Tell whether a run is known to have closed and to be mirrored to its end."""
+        return execution_id in self._closed and self._closed[execution_id][0] == run_id
+
+    async def _look(self, execution_id: UUID) -> Look:
+        # Taken out while it is worked on: a second look, or one after a failure, reads the stored cursor.
+        track = self._tracks.pop(execution_id, None)
+        if track is None:
+            return await self._greet(execution_id) or await self._resume(execution_id)
+        return await self._advance(track)
+
+    async def _greet(self, execution_id: UUID) -> Look | None:
+        """Take on a run that is new to every mirror; None if it may not be."""
+        if execution_id in self._closed:
+            return None
+        page = await self._histories.newest(execution_id)
+        if not page.is_whole:
+            return None
+        chapter = Chapter("", await self._histories.decode(page.events), page.events[-1].event_id)
+        if chapter.start.continued_from:
+            return None
+        track = self._fresh(execution_id, chapter)
+        try:
+            await self._take_in(track, chapter.events, chapter.last_event_id)
+        except (Overtaken, Superseded):
+            return None
+        return self._look_of(track, advanced=True)
+
+    async def _resume(self, execution_id: UUID) -> Look:
+        """Go on from the stored cursor, or begin at the beginning."""
+        current = await self._histories.current_run(execution_id)
+        workspace_id, cursor = await self._stored(execution_id)
+        if cursor is None or (cursor.closed and cursor.position.run_id != current):
+            return await self._retell(execution_id, await self._story(execution_id, current))
+        if cursor.closed:
+            remember(self._closed, execution_id, (current, monotonic()), most=REMEMBERED)
+            return Look(closed=True)
+        look = await self._advance(await self._thaw(execution_id, workspace_id, cursor))
+        if look.closed and not self.knows_closed(execution_id, current):
+            # It closed, and yet there is another run: it was reset after its end.
+            return await self._retell(execution_id, await self._story(execution_id, current))
+        return look
+
+    async def _advance(self, track: Track) -> Look:
+        """Read and take in what came after the cursor, over the end of a run into the next one."""
+        advanced = False
+        while True:
+            at = track.position
+            raw = await self._histories.since(track.execution_id, at.run_id, event_id=at.event_id)
+            if not raw:
+                return self._look_of(track, advanced=advanced)
+            try:
+                await self._take_in(track, await self._histories.decode(raw), raw[-1].event_id)
+            except Superseded:
+                current = await self._histories.current_run(track.execution_id)
+                return await self._retell(track.execution_id, await self._story(track.execution_id, current))
+            if track.position.event_id:
+                return self._look_of(track, advanced=True)
+            advanced = True
+
+    async def _take_in(self, track: Track, events: list[Event], last_event_id: int) -> None:
+        old = track.position
+        track.projection.apply(events)
+        ended = track.projection.ended
+        if ended is not None and ended.was_reset:
+            raise Superseded
+        track.position = Position(track.projection.run_id, last_event_id)
+        if ended is not None and ended.next_run_id:
+            track.turn_over(ended.next_run_id)
+        async with self._database.workspace(track.workspace_id) as session:
+            await self._place(session, track, old)
+            await save(session, track, track.projection.pages.take())
+        track.is_stored = True
+
+    async def _place(self, session: AsyncSession, track: Track, old: Position) -> None:
+        ids = track.workspace_id, track.execution_id
+        if not track.is_stored:
+            placed = await first_cursor(session, track)
+        else:
+            placed = await mirrors.move(session, *ids, old=old, new=track.cursor())
+        if not placed:
+            raise Overtaken
+
+    # ── the whole story
+
+    async def _story(self, execution_id: UUID, run_id: str) -> list[Chapter]:
+        """Read the runs that led to this one, oldest first, as far back as Temporal still has them."""
+        story: list[Chapter] = []
+        while run_id:
+            try:
+                raw = await self._histories.since(execution_id, run_id, event_id=0)
+            except UnknownRun:
+                if not story:
+                    raise
+                break
+            story.insert(0, Chapter(run_id, await self._histories.decode(raw), raw[-1].event_id))
+            run_id = story[0].start.continued_from
+        return story
+
+    async def _retell(self, execution_id: UUID, story: list[Chapter]) -> Look:
+        """Write the rows of a whole story in place of what was there."""
+        track = self._fresh(execution_id, story[0])
+        for chapter in story:
+            if chapter is not story[0]:
+                track.turn_over(chapter.run_id)
+            track.projection.apply(chapter.events)
+            track.position = Position(chapter.run_id, chapter.last_event_id)
+        ended = track.projection.ended
+        if ended is not None and ended.was_reset:
+            raise Overtaken
+        if ended is not None and ended.next_run_id:
+            track.turn_over(ended.next_run_id)
+        async with self._database.workspace(track.workspace_id) as session:
+            if await executions.lock(session, track.workspace_id, execution_id) is None:
+                raise Foreign
+            if not story[0].start.continued_from:
+                await logs.forget(session, track.workspace_id, execution_id)
+                await steps.forget(session, track.workspace_id, execution_id)
+            await mirrors.forget(session, track.workspace_id, execution_id)
+            await self._place(session, track, track.position)
+            await save(session, track, track.projection.pages.take())
+        track.is_stored = True
+        return self._look_of(track, advanced=True)
+
+    # ── tracks
+
+    def _fresh(self, execution_id: UUID, chapter: Chapter) -> Track:
+        given = chapter.start.input
+        pages = Pages(execution_id, verbose=self._verbose)
+        projection = Projection(pages, run_id=chapter.run_id)
+        position = Position(chapter.run_id, 0)
+        ids = execution_id, given.workspace_id, given.workflow_id
+        return Track(*ids, position, projection, is_stored=False)
+
+    async def _stored(self, execution_id: UUID) -> tuple[UUID, Cursor | None]:
+        async with self._database.door() as session:
+            workspace_id = await doors.execution(session, execution_id)
+        if workspace_id is None:
+            raise Foreign
+        async with self._database.workspace(workspace_id) as session:
+            return workspace_id, await mirrors.load(session, workspace_id, execution_id)
+
+    async def _thaw(self, execution_id: UUID, workspace_id: UUID, cursor: Cursor) -> Track:
+        """Go on from a stored cursor; the run's first event holds what was not worth storing twice."""
+        at = cursor.position
+        event = await self._histories.first(execution_id, at.run_id)
+        given = Chapter(at.run_id, await self._histories.decode([event]), event.event_id).start.input
+        pages = Pages(execution_id, verbose=self._verbose)
+        state = State.model_validate(cursor.state)
+        projection = Projection(pages, run_id=at.run_id, state=state, start=given if at.event_id else None)
+        return Track(execution_id, workspace_id, given.workflow_id, at, projection, is_stored=True)
+
+    def _look_of(self, track: Track, *, advanced: bool = False) -> Look:
+        """Keep what the next look needs."""
+        if track.is_over:
+            remember(self._closed, track.execution_id, (track.position.run_id, monotonic()), most=REMEMBERED)
+        else:
+            remember(self._tracks, track.execution_id, track, most=KEPT)
+        return Look(advanced=advanced, closed=track.is_over)
+
+    def _is_settled(self, execution_id: UUID) -> bool:
+        _, since = self._closed.get(execution_id, ("", -SETTLED))
+        return execution_id in self._foreign or monotonic() - since < SETTLED
+
+
+async def first_cursor(session: AsyncSession, track: Track) -> bool:
+    """Set the first cursor; an execution that this database does not have cannot have one."""
+    try:
+        return await mirrors.create(session, track.workspace_id, track.execution_id, track.cursor())
+    except IntegrityError as error:
+        raise Foreign from error
+
+
+async def save(session: AsyncSession, track: Track, changes: Changes) -> None:
+    """Write rows; the cursor was moved in the same transaction, so nobody else writes the same ones."""
+    ids = track.workspace_id, track.execution_id
+    columns = {
+        name: storable(value) if name in JSON_COLUMNS else value for name, value in changes.execution.items()
+    }
+    await executions.mirror(session, *ids, columns)
+    rows = [plain(row) for row in changes.steps.values()]
+    await steps.save(session, *ids, workflow_id=track.workflow_id, rows=rows)
+    lines = [{**plain(row), "execution_id": str(track.execution_id)} for row in changes.logs]
+    await logs.add(session, track.workspace_id, lines, source="history")
+
+
+def remember(kept: OrderedDict[UUID, Kept], execution_id: UUID, value: Kept, *, most: int) -> None:
+    """Keep a value, and no more than so many."""
+    kept[execution_id] = value
+    kept.move_to_end(execution_id)
+    while len(kept) > most:
+        kept.popitem(last=False)

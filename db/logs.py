@@ -1,0 +1,51 @@
+"""Log lines of executions: those told by history, and the attempts that history does not keep."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, delete, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.jsonb import storable
+from db.models import ExecutionLog
+
+AT_ONCE = 2_000
+"""Lines in one statement. COPY is no choice: PostgreSQL refuses it under row-level security."""
+
+ADD = text(
+    """
+    INSERT INTO execution_logs (
+        workspace_id, execution_id, created_at, id, execution_step_id, node_id, visit, log_level, message,
+        data, source, run_id, event_id, attempt)
+    SELECT :workspace_id, r.execution_id, r.created_at, r.id, r.execution_step_id, r.node_id, r.visit,
+        r.log_level, r.message, r.data, :source, r.run_id, r.event_id, r.attempt
+    FROM jsonb_to_recordset(:rows) AS r(
+        execution_id uuid, created_at timestamptz, id uuid, execution_step_id uuid, node_id text,
+        visit integer, log_level text, message text, data jsonb, run_id text, event_id bigint,
+        attempt integer)
+    WHERE EXISTS (
+        SELECT FROM workflow_executions e WHERE e.workspace_id = :workspace_id AND e.id = r.execution_id)
+    """
+).bindparams(bindparam("rows", type_=JSONB()))
+
+
+async def add(
+    session: AsyncSession, workspace_id: UUID, rows: Sequence[dict[str, Any]], *, source: str
+) -> None:
+    """Write lines; those of an execution that is gone are dropped."""
+    for start in range(0, len(rows), AT_ONCE):
+        part = storable(rows[start : start + AT_ONCE])
+        await session.execute(ADD, {"workspace_id": workspace_id, "source": source, "rows": part})
+
+
+async def forget(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> None:
+    """Delete the lines that history can tell again; those of attempts stay."""
+    await session.execute(
+        delete(ExecutionLog).where(
+            ExecutionLog.workspace_id == workspace_id,
+            ExecutionLog.execution_id == execution_id,
+            ExecutionLog.source == "history",
+        )
+    )

@@ -1,0 +1,235 @@
+"""What the mirror's tests share: real runs of small graphs, with activities that do as they are told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+from uuid_utils.compat import uuid7
+
+from api.mirror.follower import Follower
+from db import executions, steps
+from db.models import ExecutionLog, ExecutionStep, WorkflowExecution
+from db.session import Database
+from worker import sandbox
+from workflows import nodes
+from workflows.execution import ExecutionWorkflow
+from workflows.graph import Edge, Graph, Node
+from workflows.messages import (
+    BeginInput,
+    Begun,
+    Ending,
+    ExecutionInput,
+    LogLine,
+    Outcome,
+    RunState,
+    StepInput,
+)
+from workflows.run import UNTOUCHED
+
+QUEUES = ("mail", "webhooks")
+
+
+def graph(*drawn: Node, edges: Sequence[str]) -> Graph:
+    """Draw a graph; an edge is written "a>b", or "a:handle>b"."""
+    lines = []
+    for text in edges:
+        source, _, target = text.partition(">")
+        node, _, handle = source.partition(":")
+        lines.append(Edge(id=text, source=node, target=target, source_handle=handle or None))
+    return Graph(nodes=drawn, edges=tuple(lines))
+
+
+def node(
+    node_id: str, kind: str = "UTILITY_LOG", *, does: dict[str, Any] | None = None, **fields: Any
+) -> Node:
+    """Draw a node; the test's activity reads from its notes what to do."""
+    config = {"message": "hello"} if kind == "UTILITY_LOG" else {}
+    return Node(
+        id=node_id,
+        type=kind,
+        config={**config, **fields.pop("config", {}), "notes": repr(does or {})},
+        **fields,
+    )
+
+
+START = node("start", "TRIGGER_MANUAL")
+
+
+class Doings:
+    """Activities by the node types' names; a node's notes say how each attempt goes."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+        self.gate = asyncio.Event()
+
+    def all(self, queue: str | None = None) -> list[Callable[..., Any]]:
+        """Return what a worker of this queue carries out."""
+        names = [t.name for t in nodes.types().values() if not t.passes]
+        found = [activity.defn(name=name)(self._act()) for name in names]
+        return found if queue else [*found, activity.defn(name=UNTOUCHED)(self._act()), self.begin]
+
+    @activity.defn(name="begin")
+    async def begin(self, asked: BeginInput) -> Begun:
+        """Admit everybody."""
+        return Begun(workspace={"name": "Here"}, workflow={"name": "Intake"}, lead={"email": "a@b.example"})
+
+    def _act(self) -> Callable[[StepInput], Any]:
+        async def act(given: StepInput) -> Outcome:
+            attempt = given.first_attempt - 1 + activity.info().attempt
+            self.seen.append((given.node.id, attempt))
+            return await self._do(given, attempt, eval(given.node.config["notes"]))  # noqa: S307 - written by the tests
+
+        return act
+
+    async def _do(self, given: StepInput, attempt: int, does: dict[str, Any]) -> Outcome:
+        if attempt <= does.get("fails", 0):
+            raise ApplicationError(
+                does.get("message", "it broke"),
+                type=does.get("type", "broken"),
+                non_retryable=does.get("final", False),
+            )
+        if does.get("hangs"):
+            await self.gate.wait()
+        await asyncio.sleep(does.get("takes", 0))
+        sleeps = does.get("sleeps")
+        return Outcome(
+            output=does.get("output", {"from": given.node.id}),
+            input={"asked": given.node.id},
+            handles=does.get("handles", ("default",)),
+            wake_at=datetime.now(UTC) + timedelta(seconds=sleeps) if sleeps is not None else None,
+            ending=Ending(**does["ending"]) if "ending" in does else None,
+            log=tuple(LogLine(**line) for line in does.get("log", ())),
+            ms=1.5,
+        )
+
+
+@dataclass
+class Runs:
+    """Starts executions and reads what the mirror made of them."""
+
+    client: Client
+    database: Database
+    task_queue: str
+    workspace_id: UUID
+    workflow_id: UUID
+    version_id: UUID
+    doings: Doings
+    follower: Follower
+    started: list[UUID] = field(default_factory=list)
+
+    async def start(self, drawn: Graph, **more: Any) -> WorkflowHandle[Any, Any]:
+        """Write a queued execution and start its run."""
+        execution_id = await self.queue(drawn)
+        return await self.client.start_workflow(
+            ExecutionWorkflow.run,
+            self.input(drawn, execution_id, state=more.pop("state", None)),
+            id=f"execution-{execution_id}",
+            task_queue=self.task_queue,
+            **more,
+        )
+
+    async def queue(self, drawn: Graph) -> UUID:
+        """Write a queued execution only."""
+        execution_id = uuid7()
+        async with self.database.workspace(self.workspace_id) as session:
+            session.add(
+                WorkflowExecution(
+                    workspace_id=self.workspace_id,
+                    id=execution_id,
+                    workflow_id=self.workflow_id,
+                    workflow_version_id=self.version_id,
+                    trigger_type="MANUAL",
+                    dispatched_at=datetime.now(UTC),
+                )
+            )
+        self.started.append(execution_id)
+        return execution_id
+
+    def input(self, drawn: Graph, execution_id: UUID, *, state: RunState | None = None) -> ExecutionInput:
+        """Build what a run starts with."""
+        return ExecutionInput(
+            workspace_id=self.workspace_id,
+            workflow_id=self.workflow_id,
+            execution_id=execution_id,
+            version=1,
+            trigger_type="MANUAL",
+            trigger_node_id="start",
+            trigger_data={"budget": 5000},
+            graph=drawn,
+            state=state,
+        )
+
+    async def row(self, execution_id: UUID) -> WorkflowExecution:
+        """Read the execution."""
+        async with self.database.workspace(self.workspace_id) as session:
+            row = await executions.get(session, self.workspace_id, execution_id)
+        assert row is not None
+        return row
+
+    async def steps(self, execution_id: UUID) -> dict[str, ExecutionStep]:
+        """Read the steps by key, in order."""
+        async with self.database.workspace(self.workspace_id) as session:
+            rows = await steps.of_execution(session, self.workspace_id, execution_id)
+        return {f"{row.node_id}:{row.visit}": row for row in rows}
+
+    async def logs(self, execution_id: UUID) -> list[ExecutionLog]:
+        """Read the log in order."""
+        async with self.database.workspace(self.workspace_id) as session:
+            found = await session.scalars(
+                select(ExecutionLog)
+                .where(ExecutionLog.execution_id == execution_id)
+                .order_by(ExecutionLog.created_at, ExecutionLog.id)
+            )
+            return list(found)
+
+    async def everything(self, execution_id: UUID) -> dict[str, Any]:
+        """Read all rows that history tells, field by field."""
+        row = columns(await self.row(execution_id), without=frozenset({"mirrored_at", "updated_at"}))
+        lines = [columns(line) for line in await self.logs(execution_id) if line.source == "history"]
+        return {
+            "execution": row,
+            "steps": [columns(step) for step in (await self.steps(execution_id)).values()],
+            "logs": lines,
+        }
+
+
+def columns(row: Any, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Turn a row into plain data."""
+    return {c.key: getattr(row, c.key) for c in row.__table__.columns if c.key not in without}
+
+
+def id_of(handle: WorkflowHandle[Any, Any]) -> UUID:
+    """Name the execution of a run."""
+    return UUID(handle.id.removeprefix("execution-"))
+
+
+async def until(check: Callable[[], Any], *, seconds: float = 15) -> Any:
+    """Wait for something to become true."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        found = await check()
+        if found:
+            return found
+        assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.03)
+
+
+@asynccontextmanager
+async def workers(client: Client, task_queue: str, doings: Doings, **more: Any) -> AsyncIterator[None]:
+    """Run workers on the workflow's queue and on those of the vendors."""
+    common: dict[str, Any] = {"workflow_runner": sandbox(), **more}
+    main = Worker(
+        client, task_queue=task_queue, workflows=[ExecutionWorkflow], activities=doings.all(), **common
+    )
+    vendors = [Worker(client, task_queue=f"{task_queue}-{q}", activities=doings.all(q)) for q in QUEUES]
+    async with main, vendors[0], vendors[1]:
+        yield
