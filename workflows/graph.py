@@ -94,4 +94,4 @@ def step_key(node_id: str, visit: int) -> str:
 def split_key(key: str) -> tuple[str, int] | None:
     """Read a step's key; None for the engine's own ids, which never end in a number."""
     node_id, _, visit = key.rpartition(":")
-    return (node_id, int(visit)) if node_id and visit.isdigit() else None
+    return (node_id, int(visit)) if node_id and visit.isdecimal() else None

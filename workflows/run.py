@@ -13,11 +13,13 @@ from workflows import nodes
 from workflows.graph import Graph, Node, split_key
 from workflows.messages import Begun, EdgeRule, ExecutionInput, Facts, Outcome, RunState, Scope, StepError
 from workflows.nodetype import NodeType
-from workflows.scopes import names_lead, pick
+from workflows.scopes import is_light, names_lead, pick
 from workflows.walk import Decision, Walk
 
 UNTOUCHED = "EDGES"
 """The activity that only weighs the rules on the edges of a node that has no activity of its own."""
+PASSED_CAP = 256 * 1024
+"""Weight of what a node may pass on without an activity, the cap of every other output (design §5)."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,12 @@ class Run:
             return Skipped(decision.key, node, decision.reason or "")
         if node.disabled and self.type_of(node).kind() != "trigger":
             return Skipped(decision.key, node, "disabled")
-        if self.type_of(node).passes and not self.edge_rules(node):
+        # What is too large for an output is left to an activity, which refuses it like any other: merges of
+        # merges hold everything before them, twice as much with each fork.
+        if (
+            self.type_of(node).passes
+            and not self.edge_rules(node)
+            and is_light(self.inputs_of(node), cap=PASSED_CAP)
+        ):
             return Passed(decision.key, node, self.pass_outcome(node))
         return Ready(decision.key, node)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+DEPTH_CAP = 32
+"""Levels that a value may nest where the run itself handles it; templates read no deeper either."""
+
 
 def pick(scope: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
     """Copy the named dotted paths; one that leads nowhere is left out, so that it reads as missing."""
@@ -29,3 +32,19 @@ def _copy(source: Any, target: dict[str, Any], parts: list[str]) -> None:
 def names_lead(paths: Iterable[str]) -> bool:
     """Tell whether any path needs the lead."""
     return any(path == "lead" or path.startswith("lead.") for path in paths)
+
+
+def is_light(value: Any, *, cap: int) -> bool:
+    """Tell whether a value weighs at most so much: its characters, and 8 for each thing; nor nests deeply."""
+    waiting, left = [(value, 0)], cap
+    while waiting:
+        item, depth = waiting.pop()
+        left -= 8 + len(item) if isinstance(item, str) else 8
+        if left < 0 or depth > DEPTH_CAP:
+            return False
+        if isinstance(item, Mapping):
+            left -= sum(map(len, item))
+            waiting += [(inner, depth + 1) for inner in item.values()]
+        elif isinstance(item, list | tuple):
+            waiting += [(inner, depth + 1) for inner in item]
+    return True
