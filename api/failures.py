@@ -67,8 +67,13 @@ def of_outage(error: Exception) -> errors.Refusal:
 
 def of_database(error: DBAPIError) -> errors.Refusal:
     """Translate what slipped past every check: still the client's value, or still a conflict."""
+    told = getattr(error.orig, "diag", None)
     log.error(
-        "database refused", error=type(error.orig).__name__, state=getattr(error.orig, "sqlstate", None)
+        "database refused",
+        error=type(error.orig).__name__,
+        table=getattr(told, "table_name", None),
+        column=getattr(told, "column_name", None),
+        constraint=getattr(told, "constraint_name", None),
     )
     if isinstance(error, DataError):
         return errors.Invalid("A value cannot be stored.")

@@ -181,7 +181,7 @@ async def _save_lead(session: AsyncSession, form: Form, submission: Submission) 
         where=None if changed else Lead.deleted_at.is_not(None),
     )
     # A row that was inserted has no xmax; one that was only locked or updated has.
-    row = (
+    row: Any = (
         await session.execute(statement.returning(Lead.id, literal_column("leads.xmax = 0").label("is_new")))
     ).one_or_none()
     return LeadFound(row.id, bool(row.is_new) or not changed) if row else LeadFound(UUID(int=0), is_new=False)
@@ -198,6 +198,8 @@ def _records(form: Form, submission: Submission, lead_id: UUID | None, *, runs: 
         workspace_id=form.workspace_id,
         id=uuid7(),
         event_type="form_submission",
+        # Said here: SQLAlchemy forgets a column default of an insert that carries other inserts along.
+        is_billable=False,
         event_category="api",
         quantity=1,
         related_resource_type="workflow_execution" if runs else "lead",
@@ -256,6 +258,8 @@ def _execution(form: Form, submission: Submission, lead_id: UUID | None) -> CTE:
             trigger_type="FORM",
             trigger_node_id=form.trigger_node_id,
             status="queued",
+            # Inside a WITH, SQLAlchemy leaves out its own defaults.
+            dispatch_attempts=0,
             idempotency_key=submission.run_key,
             trigger_data=dict(submission.typed),
         )

@@ -62,6 +62,8 @@ async def queue(
         trigger_type=trigger_type,
         trigger_node_id=trigger_node_id,
         status="queued",
+        # Inside a WITH, SQLAlchemy leaves out its own defaults.
+        dispatch_attempts=0,
         idempotency_key=idempotency_key,
         trigger_data=dict(trigger_data),
     )
@@ -71,6 +73,7 @@ async def queue(
         event_type="execution",
         event_category="compute",
         quantity=1,
+        is_billable=False,
         related_resource_type="workflow_execution",
         related_resource_id=str(execution_id),
         event_metadata={"trigger_type": trigger_type},
