@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     api_port: Port = 8000
 
     smtp_url: SMTPURL = Field("smtp://127.0.0.1:2525", repr=False)
-    mail_from: str = "FlowTrack <flowtrack@localhost>"
+    mail_from: str = "FlowTrack <hello@flowtrack.example>"
 
     master_key: MasterKey | None = None
     allow_private_destinations: bool | None = None
