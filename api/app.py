@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
+from api.cors import PublicForms
 from api.deps import Config, Platform, Starter
 from api.pages import reference
 from api.requests import Requests
@@ -80,6 +81,7 @@ def create_app(
     openapi.install(app)
     # The last one added is the outermost.
     app.add_middleware(Bodies, docs_url=config.docs_url)
+    app.add_middleware(PublicForms)
     app.add_middleware(Requests, metrics=platform.metrics, docs_url=config.docs_url)
     return app
 

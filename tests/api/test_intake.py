@@ -1,0 +1,239 @@
+"""The public form: one transaction, once, for whoever sends it however often."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from sqlalchemy import event, text
+
+from tests.api.conftest import Publish, Recorder, Tenant, count
+
+pytestmark = pytest.mark.anyio
+ANSWERS = {"email": "Ada@Example.com", "first_name": "Ada", "budget": "$5000", "seats": 3}
+
+
+async def test_json_submission_leaves_lead_answers_event_run_and_usage(publish: Publish, anonymous, acme, database, starter):
+    form = await publish()
+    answer = await anonymous.post(form.path, json=ANSWERS)
+    assert answer.status_code == 202, answer.text
+    receipt = answer.json()
+    assert receipt["status"] == "accepted"
+    assert "lead_id" not in receipt
+    leads = (await acme.client.get("/v1/leads")).json()["data"]
+    assert [lead["email"] for lead in leads] == ["ada@example.com"]
+    lead = (await acme.client.get(f"/v1/leads/{leads[0]['id']}")).json()
+    assert lead["fields"] == {
+        "email": "ada@example.com",
+        "first_name": "Ada",
+        "budget": "$5000",
+        "seats": "3",
+        "news": "false",
+    }
+    assert lead["first_name"] == "Ada"
+    events = (await acme.client.get(f"/v1/leads/{lead['id']}/events")).json()["data"]
+    assert [e["event_type"] for e in events] == ["FORM_SUBMITTED"]
+    assert events[0]["triggered_by_workflow_execution_id"] == receipt["execution_id"]
+    run = (await acme.client.get(f"/v1/executions/{receipt['execution_id']}")).json()
+    assert run["status"] == "queued"
+    assert run["lead_id"] == lead["id"]
+    assert run["trigger_type"] == "FORM"
+    assert run["trigger_data"]["seats"] == 3
+    assert [str(one) for one in starter.started] == [receipt["execution_id"]]
+    assert await count(database, acme.workspace_id, "usage_events") == 1
+
+
+async def test_a_submission_is_at_most_eight_statements(publish: Publish, anonymous, database):
+    form = await publish()
+    statements: list[str] = []
+
+    def note(connection, cursor, statement, *rest):
+        statements.append(statement)
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    answer = await anonymous.post(form.path, json=ANSWERS)
+    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    assert answer.status_code == 202
+    assert len(statements) <= 8, statements
+
+
+@pytest.mark.parametrize("how", ["same key", "same answers", "same page"])
+async def test_parallel_repeats_are_one_submission(how: str, publish: Publish, anonymous, acme, database, starter):
+    form = await publish()
+    headers = {"Idempotency-Key": "abc"} if how == "same key" else {}
+    if how == "same page":
+        data = {"email": "ada@example.com", "_token": token_in((await anonymous.get(form.path)).text)}
+        answers = await asyncio.gather(*(anonymous.post(form.path, data=data) for _ in range(20)))
+    else:
+        answers = await asyncio.gather(
+            *(anonymous.post(form.path, json=ANSWERS, headers=headers) for _ in range(20))
+        )
+    assert {a.status_code for a in answers} == {200 if how == "same page" else 202}
+    assert len({a.text for a in answers}) == 1
+    assert sum("idempotent-replayed" not in a.headers for a in answers) == 1
+    for table in ("leads", "workflow_executions", "lead_events", "usage_events"):
+        assert await count(database, acme.workspace_id, table) == 1
+    assert len(starter.started) == 1
+
+
+async def test_a_key_used_for_other_answers_is_a_conflict(publish: Publish, anonymous):
+    form = await publish()
+    headers = {"Idempotency-Key": "abc"}
+    first = await anonymous.post(form.path, json=ANSWERS, headers=headers)
+    other = await anonymous.post(form.path, json={**ANSWERS, "seats": 4}, headers=headers)
+    assert (first.status_code, other.status_code) == (202, 409)
+    assert other.json()["code"] == "idempotency_key_reused"
+
+
+async def test_an_expired_key_still_starts_no_second_run(publish: Publish, anonymous, acme, database):
+    form = await publish()
+    headers = {"Idempotency-Key": "abc"}
+    first = await anonymous.post(form.path, json=ANSWERS, headers=headers)
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text("UPDATE idempotency_keys SET expires_at = now() - interval '1 hour'"))
+    again = await anonymous.post(form.path, json=ANSWERS, headers=headers)
+    assert again.status_code == 202
+    assert again.json()["execution_id"] == first.json()["execution_id"]
+    assert await count(database, acme.workspace_id, "workflow_executions") == 1
+
+
+async def test_two_keys_are_two_runs_of_one_lead(publish: Publish, anonymous, acme, database):
+    form = await publish()
+    for key, email in (("a", "A@EXAMPLE.com"), ("b", "a@example.com"), ("c", "Ａ@example.com")):
+        answer = await anonymous.post(form.path, json={"email": email}, headers={"Idempotency-Key": key})
+        assert answer.status_code == 202, answer.text
+    assert await count(database, acme.workspace_id, "leads") == 1
+    assert await count(database, acme.workspace_id, "workflow_executions") == 3
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "runs", "events", "name"),
+    [
+        ("update_and_run", 202, 2, 2, "Grace"),
+        ("update_only", 202, 1, 2, "Grace"),
+        ("reject", 409, 1, 1, "Ada"),
+        ("ignore", 202, 1, 1, "Ada"),
+    ],
+)
+async def test_a_known_address_follows_the_duplicate_policy(
+    policy: str, status: int, runs: int, events: int, name: str, publish: Publish, anonymous, acme, database
+):
+    form = await publish(duplicatePolicy=policy)
+    first = await anonymous.post(form.path, json=ANSWERS)
+    again = await anonymous.post(form.path, json={**ANSWERS, "first_name": "Grace"})
+    assert (first.status_code, again.status_code) == (202, status)
+    if status == 202:
+        assert first.json().keys() == again.json().keys()
+        assert (first.json()["execution_id"] is None) == (again.json()["execution_id"] is None)
+    assert await count(database, acme.workspace_id, "workflow_executions") == runs
+    assert await count(database, acme.workspace_id, "lead_events") == events
+    assert (await acme.client.get("/v1/leads")).json()["data"][0]["first_name"] == name
+
+
+async def test_a_closed_form_takes_nothing(publish: Publish, anonymous, acme, database):
+    past = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    form = await publish(closesAt=past)
+    answer = await anonymous.post(form.path, json=ANSWERS)
+    assert (answer.status_code, answer.json()["code"]) == (410, "form_closed")
+    page = await anonymous.post(form.path, data={"email": "a@example.com"})
+    assert page.status_code == 410
+    assert "text/html" in page.headers["content-type"]
+    assert await count(database, acme.workspace_id, "leads") == 0
+
+
+async def test_a_limit_of_submissions_holds_under_parallel_posts(publish: Publish, anonymous, acme, database):
+    form = await publish(maxSubmissions=3)
+    answers = await asyncio.gather(
+        *(anonymous.post(form.path, json={"email": f"a{n}@example.com"}) for n in range(10))
+    )
+    assert sorted(a.status_code for a in answers) == [202] * 3 + [410] * 7
+    assert await count(database, acme.workspace_id, "leads") == 3
+
+
+async def test_drafts_and_archives_have_no_form_and_a_pause_keeps_it(publish: Publish, anonymous, acme: Tenant, starter: Recorder):
+    draft = await acme.make("/v1/workflows", {"name": "Draft"})
+    assert (await anonymous.get(f"/f/acme/{draft['slug']}")).status_code == 404
+    form = await publish()
+    await acme.client.post(f"/v1/workflows/{form.workflow_id}/pause")
+    assert (await anonymous.post(form.path, json=ANSWERS)).status_code == 202
+    await acme.client.post(f"/v1/workflows/{form.workflow_id}/archive")
+    assert (await anonymous.post(form.path, json=ANSWERS)).status_code == 404
+    assert (await anonymous.get("/f/acme/unknown")).status_code == 404
+    assert (await anonymous.get("/f/nobody/unknown")).status_code == 404
+
+
+async def test_mistakes_name_their_fields_and_nothing_is_written(publish: Publish, anonymous, acme, database):
+    form = await publish()
+    bad = {"email": "not an address", "budget": "$1", "seats": "１２", "__proto__": 1, "news": 5}
+    answer = await anonymous.post(form.path, json=bad)
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert {detail["field"] for detail in problem["errors"]} == {"email", "budget", "seats", "__proto__", "news"}
+    assert {detail["pointer"] for detail in problem["errors"]} >= {"/email", "/budget"}
+    for table in ("leads", "workflow_executions", "idempotency_keys", "usage_events"):
+        assert await count(database, acme.workspace_id, table) == 0 or table == "idempotency_keys"
+
+
+async def test_a_message_to_the_person_and_a_redirect_follow_the_form(publish: Publish, anonymous):
+    form = await publish(successMessage="See you <b>soon</b>", redirectUrl="https://example.com/thanks?x=1")
+    said = await anonymous.post(form.path, json=ANSWERS)
+    assert said.json()["message"] == "See you <b>soon</b>"
+    sent = await anonymous.post(form.path, data={"email": "b@example.com"})
+    assert sent.status_code == 303
+    assert sent.headers["location"] == "https://example.com/thanks?x=1"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "status", "echoed"),
+    [
+        ([], "https://any.example", 202, "*"),
+        (["https://ours.example"], "https://ours.example", 202, "https://ours.example"),
+        (["https://ours.example"], "https://theirs.example", 403, None),
+        (["https://ours.example"], None, 202, None),
+        (["*"], "https://any.example", 202, "*"),
+    ],
+)
+async def test_other_sites_may_submit_as_the_form_allows(allowed, origin, status, echoed, publish: Publish, anonymous):
+    form = await publish(allowedOrigins=allowed)
+    headers = {"Origin": origin} if origin else {}
+    answer = await anonymous.post(form.path, json=ANSWERS, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers.get("access-control-allow-origin") == echoed
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_a_preflight_is_answered(publish: Publish, anonymous):
+    form = await publish()
+    headers = {"Origin": "https://any.example", "Access-Control-Request-Method": "POST"}
+    answer = await anonymous.request("OPTIONS", form.path, headers=headers)
+    assert answer.status_code == 204
+    assert "Idempotency-Key" in answer.headers["access-control-allow-headers"]
+
+
+async def test_a_form_without_an_address_runs_without_a_lead(publish: Publish, anonymous, acme, database):
+    form = await publish(questions=[{"field_key": "note", "label": "Note", "field_type": "TEXT"}])
+    answer = await anonymous.post(form.path, json={"note": "hello"})
+    assert answer.status_code == 202, answer.text
+    run = (await acme.client.get(f"/v1/executions/{answer.json()['execution_id']}")).json()
+    assert run["lead_id"] is None
+    assert run["trigger_data"] == {"note": "hello"}
+
+
+def token_in(page: str) -> str:
+    """Find the render token of a page."""
+    match = re.search(r'name="_token" value="([^"]+)"', page)
+    assert match
+    return match[1]
+
+
+async def test_forged_and_expired_tokens_are_refused(publish: Publish, anonymous: httpx.AsyncClient, acme, database):
+    form = await publish()
+    token = token_in((await anonymous.get(form.path)).text)
+    flipped = token[:-3] + ("A" if token[-3] != "A" else "B") + token[-2:]
+    for forged in (flipped, "x", "", "é"):
+        answer = await anonymous.post(form.path, data={"email": "a@example.com", "_token": forged})
+        assert answer.status_code == 403, forged
+    assert await count(database, acme.workspace_id, "leads") == 0
+
+
