@@ -11,8 +11,7 @@ from uuid_utils.compat import uuid7
 
 from db import workflows
 from db.models import FormField, LeadFieldData
-from workflows.fields import Field
-from workflows.questions import FIELDS_CAP
+from workflows.questions import FIELDS_CAP, Field
 
 CHANGEABLE = (
     "field_key",

@@ -239,6 +239,7 @@ class _Reader:
         """Refuse what cannot be kept, wherever it stands, in known and unknown keys alike."""
         kept = {key: document.get(key) for key in ("nodes", "edges", "viewport")}
         for path, complaint in storable.complaints(kept):
+            self._node_id = _owner(kept, path)
             self._note("bad_value", path, f"The value {complaint}.", "Remove it.")
         if self.found:
             raise _Enough
@@ -281,6 +282,15 @@ def _name_in(raw: object, key: str) -> str | None:
     """Return a name as far as it can be shown, for what is said about it."""
     value = raw.get(key) if isinstance(raw, Mapping) else None
     return value[:NAME_CAP] if isinstance(value, str) else None
+
+
+def _owner(kept: Mapping[str, Any], path: Path) -> str | None:
+    """Name the node to which a place in the document belongs, if its name can be told."""
+    items = kept[str(path[0])] if len(path) > 1 else None
+    if not isinstance(items, list):
+        return None
+    name = _name_in(items[int(path[1])], "id" if path[0] == "nodes" else "source")
+    return name if name is not None and storable.is_plain(name) else None
 
 
 def _rest(

@@ -13,21 +13,22 @@ def complaints(document: object) -> Iterator[tuple[Path, str]]:
     waiting: list[tuple[object, Path]] = [(document, ())]
     while waiting:
         value, path = waiting.pop()
-        if isinstance(value, str) and not _is_plain(value):
+        if isinstance(value, str) and not is_plain(value):
             yield path, _complaint(value)
         elif isinstance(value, float) and not math.isfinite(value):
             yield path, "is not a finite number"
         elif isinstance(value, dict | list) and value and len(path) >= DEPTH_CAP:
             yield path, f"is nested more than {DEPTH_CAP} deep"
         elif isinstance(value, dict):
-            yield from ((path, f"has a key that {_complaint(key)}") for key in value if not _is_plain(key))
+            yield from ((path, f"has a key that {_complaint(key)}") for key in value if not is_plain(key))
             # A path through a bad key could itself not be told.
-            waiting += [(inner, (*path, key)) for key, inner in value.items() if _is_plain(key)]
+            waiting += [(inner, (*path, key)) for key, inner in value.items() if is_plain(key)]
         elif isinstance(value, list):
             waiting += [(inner, (*path, number)) for number, inner in enumerate(value)]
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
+    """Tell whether a text can be kept."""
     if "\0" in text:
         return False
     try:

@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from workflows import joins, nodes, publish, references, shape
 from workflows.drawing import Drawing, Placed
-from workflows.fields import Field, FieldType
 from workflows.messages import EdgeRule
 from workflows.problems import Problem
+from workflows.questions import Field, FieldType
 from workflows.reactflow import Draft
 
 PROBLEMS_CAP = 500

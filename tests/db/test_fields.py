@@ -8,7 +8,7 @@ from db import fields, leads
 from db.models import FormField
 from db.session import Database
 from tests.db.conftest import Place
-from workflows.fields import FieldType
+from workflows.questions import FieldType
 
 pytestmark = pytest.mark.anyio
 
