@@ -118,11 +118,12 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Client, World]]:
     """Open everything that the settings point to, and close it again."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     mirror = MirrorInterceptor(database)
+    api_key = settings.temporal_api_key
     client = await temporal.connect(
         settings.temporal_address,
         settings.temporal_namespace,
         tls=settings.temporal_tls,
-        api_key=settings.temporal_api_key and settings.temporal_api_key.get_secret_value(),
+        api_key=api_key.get_secret_value() if api_key else None,
         interceptors=[mirror],
     )
     mailer, caller = mail_client(settings.smtp_url), http.Client(destinations(settings))
