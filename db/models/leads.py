@@ -58,7 +58,7 @@ class LeadFieldData(Tenant, Timestamps, Base):
     __tablename__ = "lead_field_data"
     __table_args__ = (
         parent("lead_id", "leads"),
-        # NO ACTION is checked at the end of the statement: a workflow's cascade has removed the answers too.
+        # NO ACTION: a field that has answers stays. A workflow's cascade clears them first (08_triggers.sql).
         parent("form_field_id", "form_fields", ondelete=None),
         unique("form_field_id", "lead_id", "form_field_id"),
         indexed("lead_field_data_form_field_id", "form_field_id"),

@@ -47,6 +47,20 @@ END $$;
 
 CREATE TRIGGER keep_leads BEFORE DELETE ON leads FOR EACH ROW EXECUTE FUNCTION keep_leads();
 
+-- A form field with answers can't be deleted: its foreign key says NO ACTION. When its whole workflow goes, the key
+-- is checked before the cascade has come to the answers by way of the leads; so they go first.
+CREATE FUNCTION clear_form_field() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM public.workflows w
+                   WHERE w.workspace_id = OLD.workspace_id AND w.id = OLD.workflow_id) THEN
+        DELETE FROM public.lead_field_data d
+        WHERE d.workspace_id = OLD.workspace_id AND d.form_field_id = OLD.id;
+    END IF;
+    RETURN OLD;
+END $$;
+
+CREATE TRIGGER clear_form_field BEFORE DELETE ON form_fields FOR EACH ROW EXECUTE FUNCTION clear_form_field();
+
 -- A version is what runs were started with; only the workflow's own deletion takes it away.
 CREATE FUNCTION keep_workflow_versions() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
