@@ -209,12 +209,10 @@ def seed(chosen: argparse.Namespace) -> int:
     card: Path = chosen.card
     known = json.loads(card.read_text()) if card.exists() else {}
     access = {**known, **asyncio.run(_demo_access(settings, known))}
-    # Whoever reads the key is the demo's administrator.
-    card.touch(mode=0o600)
-    card.write_text(json.dumps(access))
-    built = demo.build(chosen.api_url or settings.public_url, access, webhook_url=chosen.webhook_url)
-    card.write_text(json.dumps({**access, "webhook_secret": built.pop("webhook_secret")}))
-    print(json.dumps({"api_key": access["api_key"], "workspace_slug": access["workspace_slug"], **built}))
+    demo.keep(card, access)
+    print(
+        json.dumps(demo.furnish(chosen.api_url or settings.public_url, card, webhook_url=chosen.webhook_url))
+    )
     return 0
 
 

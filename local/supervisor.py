@@ -55,6 +55,8 @@ class Service:
     account: Account | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
+    # How long to wait between two looks; a look that starts a process wants a longer one.
+    interval: float = 0.05
     patience: float = 30.0
     grace: float = 10.0
 
@@ -143,7 +145,7 @@ class Supervisor:
                 raise StartError(self._complaint(child, f"ended with {child.process.returncode}"))
             if _now() > deadline:
                 raise StartError(self._complaint(child, f"was not ready after {service.patience:.0f} s"))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(service.interval)
 
     async def _keep(self, child: Child) -> None:
         """Wait for the process to end, then start it again, more slowly the sooner it ended."""

@@ -194,7 +194,9 @@ class Machine:
     def _worker(self) -> Service:
         polls = partial(temporal.has_pollers, self.temporal_address, TASK_QUEUE)
         # The grace is a little more than what each allows itself to finish what runs.
-        return Service("worker", verb("worker"), polls, environment=self.environment, patience=60, grace=35)
+        return Service(
+            "worker", verb("worker"), polls, environment=self.environment, interval=0.4, patience=60, grace=35
+        )
 
     def _api(self) -> Service:
         answers = partial(is_answering, self.ports["--api-port"], "/readyz")

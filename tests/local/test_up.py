@@ -54,8 +54,12 @@ class Up:
         return pids
 
     def wait_until_ready(self) -> None:
-        until(lambda: (self.data_dir / "up.json").exists() or self.process.poll() is not None, seconds=90)
+        until(lambda: self.is_up() or self.process.poll() is not None, seconds=90)
         assert self.process.poll() is None, self.output.read_text()
+
+    def is_up(self) -> bool:
+        # One that was killed leaves its up.json behind until the next one starts.
+        return (self.data_dir / "up.json").exists() and all(map(is_alive, self.pids.values()))
 
     def stop(self) -> int:
         if self.process.poll() is None:
