@@ -85,6 +85,9 @@ async def _send(world: World, delivery: DeliveryInput, claimed: Claim) -> _Sent:
         reply = await world.http.send("POST", claimed.endpoint.url, headers, claimed.body.encode())
     except OutwardError as error:
         return _Sent(Result("failed", error=error.code))
+    except (secrets.Unopenable, signatures.InvalidSecret):
+        activity.logger.exception("an endpoint's secret cannot be used")
+        return _Sent(Result("failed", error="secret_unusable"))
     result = Result(
         status="delivered" if 200 <= reply.status < 300 else "failed",
         http_status=reply.status,
