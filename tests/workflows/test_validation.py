@@ -1,0 +1,526 @@
+"""Everything that can be wrong with a workflow is told before it runs: code, node, place and remedy."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.workflows.documents import draft, edge, node, told
+from tests.workflows.drawn import scripted_graphs
+from tests.workflows.naive import Script, interpret
+from workflows import nodes, publish, validation
+from workflows.graph import Graph
+from workflows.problems import Problem
+from workflows.questions import Field
+from workflows.reactflow import Draft, DraftEdge, DraftNode
+
+BUDGET = (Field(field_key="email", field_type="EMAIL"), Field(field_key="budget", field_type="DROPDOWN"))
+START = node("start", "TRIGGER_FORM")
+RULE = {"field": "budget", "operator": ">=", "value": 5000}
+
+
+def found(*drawn: dict[str, Any], edges: tuple[Any, ...] = (), fields: Any = BUDGET) -> list[Problem]:
+    """Validate for publishing, and see that every problem says what to do."""
+    problems = validation.problems(draft(*drawn, edges=edges), fields, publishing=True)
+    assert all(problem.message and problem.remedy for problem in problems)
+    return problems
+
+
+def errors(*drawn: dict[str, Any], edges: tuple[Any, ...] = ()) -> list[tuple[str, str, str | None]]:
+    return told([p for p in found(*drawn, edges=edges) if p.severity == "error"])
+
+
+def warnings(*drawn: dict[str, Any], edges: tuple[Any, ...] = ()) -> list[tuple[str, str, str | None]]:
+    return told([p for p in found(*drawn, edges=edges) if p.severity == "warning"])
+
+
+def test_the_erds_own_example_has_no_problem():
+    drawn = (
+        START,
+        node("condition_check_budget", "LOGIC_CONDITION"),
+        node(
+            "send_high_value_email", "ACTION_SEND_EMAIL", emailSubject="Thanks!", emailBody="Hi {{lead.name}}"
+        ),
+    )
+    yes = edge("condition_check_budget.condition_true>send_high_value_email", condition=RULE)
+    assert found(*drawn, edges=("start>condition_check_budget", yes)) == []
+
+
+@pytest.mark.parametrize("name", sorted(nodes.types()))
+def test_the_example_of_every_type_has_no_problem(name: str):
+    node_type = nodes.types()[name]
+    fields = [*BUDGET, *(Field(field_key=key, field_type="TEXT") for key in ("product", "company"))]
+    one = node("one", name, **node_type.example)
+    drawn = (one,) if node_type.kind() == "trigger" else (START, one)
+    lines = ("start>one",) if len(drawn) == 2 and not node_type.never_runs else ()
+    assert found(*drawn, edges=lines, fields=fields) == []
+
+
+def test_a_draft_is_saved_with_warnings_and_without_unknown_types():
+    half = draft(node("a", "ACTION_SEND_EMAIL"), node("b", "ACTION_SEND_MAIL"))
+    problems = validation.problems(half, [], publishing=False)
+    assert told(problems) == [
+        ("unknown_node_type", "/nodes/1/type", "b"),
+        ("config_missing", "/nodes/0/data/config/emailSubject", "a"),
+        ("no_trigger", "/nodes", None),
+    ]
+    assert [problem.severity for problem in problems] == ["error", "warning", "warning"]
+    assert "ACTION_SEND_EMAIL" in problems[0].remedy
+
+
+def test_an_empty_draft_is_saved_and_not_published():
+    assert [p.severity for p in validation.problems(Draft(), [], publishing=False)] == ["warning"]
+    assert told(validation.problems(Draft(), [], publishing=True)) == [("no_trigger", "/nodes", None)]
+
+
+# Configs
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "field", "says"),
+    [
+        ({}, "config_missing", "message", "missing"),
+        ({"message": 5}, "config_invalid", "message", "must be a text, not 5"),
+        ({"message": "x", "level": "LOUD"}, "config_invalid", "level", "'INFO'"),
+        ({"message": "x", "mesage": "y"}, "config_unknown_key", "mesage", "no setting"),
+        ({"message": "x", "disabled": "maybe"}, "config_invalid", "disabled", "true or false"),
+        (
+            {"message": "x", "retry": {"maxAttempts": 0}},
+            "config_invalid",
+            "retry.maxAttempts",
+            "greater than",
+        ),
+        ({"message": "x", "retry": {"max": 1}}, "config_unknown_key", "retry.max", "no setting"),
+        ({"message": "x", "retry": 1}, "config_invalid", "retry", "an object"),
+        ({"message": "x", "saveAs": "my step"}, "config_invalid", "saveAs", "pattern"),
+        ({"message": "x", "timeoutSeconds": -1}, "config_invalid", "timeoutSeconds", "greater than 0"),
+    ],
+)
+def test_a_bad_config_is_told_in_the_words_of_its_author(
+    config: dict[str, Any], code: str, field: str, says: str
+):
+    bad = {**node("a"), "data": {"config": config}}
+    [problem] = found(START, bad, edges=("start>a",))
+    assert (problem.code, problem.field, problem.node_id) == (code, field, "a")
+    assert problem.pointer == f"/nodes/1/data/config/{field.replace('.', '/')}"
+    assert says in problem.message
+
+
+def test_a_misspelt_key_is_set_right():
+    problems = found(
+        START, node("a", "ACTION_SEND_EMAIL", emailSubjet="x", emailText="y"), edges=("start>a",)
+    )
+    assert [p.remedy for p in problems if p.code == "config_unknown_key"] == ["Did you mean `emailSubject`?"]
+
+
+def test_a_union_complains_once_for_its_place():
+    bad = node("a", "ACTION_SEND_EMAIL", emailSubject="x", emailText="y", cc={"no": 1}, bcc=["ok", 5])
+    assert errors(START, bad, edges=("start>a",)) == [
+        ("config_invalid", "/nodes/1/data/config/cc", "a"),
+        ("config_invalid", "/nodes/1/data/config/bcc", "a"),
+        ("config_invalid", "/nodes/1/data/config/bcc/1", "a"),
+    ]
+
+
+def test_a_config_wrong_as_a_whole_is_told_at_the_config():
+    assert errors(START, node("a", "ACTION_SEND_EMAIL", emailSubject="x"), edges=("start>a",)) == [
+        ("config_invalid", "/nodes/1/data/config", "a")
+    ]
+
+
+# Triggers and edges
+
+
+def test_one_trigger_is_needed_and_no_more():
+    assert errors(node("a")) == [("no_trigger", "/nodes", None)]
+    assert errors(START, node("again", "TRIGGER_MANUAL")) == [("two_triggers", "/nodes/1", "again")]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("start>gone", ("dangling_edge", "/edges/1/target", "start")),
+        ("gone>a", ("dangling_edge", "/edges/1/source", "gone")),
+        ("a.yes>b", ("unknown_handle", "/edges/1/sourceHandle", "a")),
+        ("a.error>b", ("unknown_handle", "/edges/1/sourceHandle", "a")),
+        ("a>start", ("edge_into_trigger", "/edges/1/target", "a")),
+        ("end>b", ("no_way_out", "/edges/1/source", "end")),
+    ],
+)
+def test_an_edge_that_no_run_can_follow_is_told(line: str, expected: tuple[str, str, str]):
+    drawn = (START, node("a"), node("b"), node("end", "UTILITY_END"))
+    assert expected in errors(*drawn, edges=("start>a", line))
+
+
+def test_a_disabled_edge_is_not_judged_but_for_its_ends():
+    off = [edge(pair, isEnabled=False) for pair in ("a.yes>b", "a>start", "b>a", "a>gone")]
+    drawn = (START, node("a"), node("b"))
+    assert errors(*drawn, edges=("start>a", "a>b", *off)) == [("dangling_edge", "/edges/5/target", "a")]
+
+
+def test_an_edge_to_or_from_a_note_is_only_a_warning():
+    drawn = (START, node("a"), node("note", "UTILITY_NOTE", text="x"))
+    lines = ("start>a", "a>note", "note>a")
+    assert errors(*drawn, edges=lines) == []
+    assert [w[:2] for w in warnings(*drawn, edges=lines)] == [
+        ("edge_to_note", "/edges/1"),
+        ("edge_to_note", "/edges/2"),
+    ]
+
+
+def test_what_the_trigger_does_not_lead_to_is_a_warning_and_a_note_is_not():
+    drawn = (START, node("a"), node("b"), node("note", "UTILITY_NOTE"))
+    assert warnings(*drawn, edges=("a>b",)) == [
+        ("unreachable", "/nodes/1", "a"),
+        ("unreachable", "/nodes/2", "b"),
+    ]
+
+
+def test_each_cycle_is_told_once_with_its_nodes():
+    drawn = (START, *(node(name) for name in "abcdefg"))
+    lines = ("start>a", "a>b", "b>c", "c>a", "c>d", "d>e", "e>d", "e>f", "f>g")
+    problems = [p for p in found(*drawn, edges=lines) if p.code == "cycle"]
+    assert [p.message for p in problems] == [
+        "These nodes run in a circle: `a` → `b` → `c` → `a`.",
+        "These nodes run in a circle: `d` → `e` → `d`.",
+    ]
+
+
+def test_a_cycle_of_ten_thousand_nodes_is_found_without_recursion():
+    names = [f"n{number}" for number in range(9_999)]
+    drawing = Draft(
+        nodes=(
+            DraftNode(id="start", type="TRIGGER_MANUAL"),
+            *(DraftNode(id=name, type="LOGIC_MERGE") for name in names),
+        ),
+        edges=tuple(
+            DraftEdge(id=f"{a}>{b}", source=a, target=b)
+            for a, b in zip(["start", *names], [*names, names[0]], strict=True)
+        ),
+    )
+    assert "cycle" in [p.code for p in validation.problems(drawing, [], publishing=True)]
+
+
+# Joins
+
+
+def test_a_join_of_all_over_both_ways_of_a_condition_never_runs():
+    drawn = (
+        START,
+        node("if", "LOGIC_CONDITION", condition=RULE),
+        node("then"),
+        node("else"),
+        node("join", "LOGIC_MERGE", mode="all"),
+        node("after", joinMode="all"),
+    )
+    lines = (
+        "start>if",
+        "if.condition_true>then",
+        "if.condition_false>else",
+        "then>join",
+        "else>join",
+        "join>after",
+    )
+    problems = found(*drawn, edges=lines)
+    assert told(problems) == [("join_never_runs", "/nodes/4/data/config/mode", "join")]
+    assert "`if` leaves by one way only" in problems[0].message
+
+
+def test_a_join_of_all_with_a_branch_that_is_never_reached_never_runs():
+    drawn = (START, node("a"), node("lost"), node("join", joinMode="all"))
+    assert errors(*drawn, edges=("start>a", "a>join", "lost>join")) == [
+        ("join_never_runs", "/nodes/3/data/config/joinMode", "join")
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("if.condition_true>a", "if.condition_true>b", "a>join", "b>join"),
+        ("if.condition_true>a", "if.condition_false>b", "a>any", "b>any", "any>join", "start>join"),
+        ("if.condition_true>a", "if>b", "a>join", "b>join"),
+        ("if.condition_true>a", "other.condition_false>b", "a>join", "b>join"),
+        ("if.condition_true>a", "if.condition_false>any", "a>any", "any>b", "b>join", "a>join"),
+    ],
+)
+def test_a_join_of_all_that_some_run_completes_is_no_problem(lines: tuple[str, ...]):
+    drawn = (
+        START,
+        node("if", "LOGIC_CONDITION", condition=RULE),
+        node("other", "LOGIC_CONDITION", condition=RULE),
+        node("a"),
+        node("b"),
+        node("any", "LOGIC_MERGE"),
+        node("join", "LOGIC_MERGE", mode="all"),
+    )
+    assert errors(*drawn, edges=("start>if", "start>other", *lines)) == []
+
+
+def test_success_and_failure_of_one_action_never_meet_in_a_join_of_all():
+    drawn = (
+        START,
+        node("mail", "ACTION_SEND_EMAIL", emailSubject="x", emailText="y", onError="branch"),
+        node("join", "LOGIC_MERGE", mode="all"),
+    )
+    lines = ("start>mail", "mail>join", "mail.error>join")
+    assert errors(*drawn, edges=lines) == [("join_never_runs", "/nodes/2/data/config/mode", "join")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(scripted_graphs(size=25), st.integers(0, 2**30))
+def test_a_join_that_a_run_completed_is_never_called_dead(drawn: tuple[Graph, Script], seed: int):
+    # Only what leaves by one way at a time is judged, so only such scripts are played.
+    graph = drawn[0]
+    forks = {n.id for n in graph.nodes if n.type == "UTILITY_LOG"}
+    drawing = Draft(
+        nodes=tuple(
+            DraftNode(
+                id=n.id,
+                type="LOGIC_CONDITION" if n.id in forks else n.type,
+                config={"mode": n.join} if n.type == "LOGIC_MERGE" else {"joinMode": n.join},
+            )
+            for n in graph.nodes
+        ),
+        edges=tuple(
+            DraftEdge(id=e.id, source=e.source, target=e.target, source_handle=_two_ways(e.source_handle))
+            for e in graph.edges
+            if e.source in forks or e.source_handle in (None, "default")
+        ),
+    )
+    told_dead = {
+        p.node_id for p in validation.problems(drawing, [], publishing=True) if p.code == "join_never_runs"
+    }
+    for ran in _runs(drawing, seed):
+        assert not told_dead & ran
+
+
+def _two_ways(handle: str | None) -> str | None:
+    return handle and ("condition_true" if handle in ("default", "a", "error") else "condition_false")
+
+
+def _runs(drawing: Draft, seed: int) -> list[frozenset[str]]:
+    dice = Random(seed)
+    graph = publish.compile(drawing)
+    runs = []
+    for _ in range(8):
+        handles = {
+            n.id: (dice.choice(("condition_true", "condition_false")),)
+            if n.type == "LOGIC_CONDITION"
+            else ("default",)
+            for n in graph.nodes
+        }
+        runs.append(interpret(graph, "start", Script(handles)).ran)
+    return runs
+
+
+# onError, saveAs, conditions
+
+
+def test_a_branch_for_errors_needs_an_edge_and_an_edge_needs_the_branch():
+    mail = {"emailSubject": "x", "emailText": "y"}
+    drawn = (
+        START,
+        node("a", "ACTION_SEND_EMAIL", onError="branch", **mail),
+        node("b", "ACTION_SEND_EMAIL", **mail),
+        node("c"),
+    )
+    assert warnings(*drawn, edges=("start>a", "a>b", "b.error>c")) == [
+        ("no_error_edge", "/nodes/1/data/config/onError", "a"),
+        ("unused_error_edge", "/edges/2/sourceHandle", "b"),
+    ]
+
+
+def test_two_outputs_of_one_name_are_told_at_the_one_that_was_named_so():
+    drawn = (START, node("a", saveAs="x"), node("b", saveAs="x"), node("c", saveAs="a"))
+    lines = ("start>a", "a>b", "b>c")
+    assert errors(*drawn, edges=lines) == [("duplicate_save_as", "/nodes/2/data/config/saveAs", "b")]
+
+
+def test_a_node_that_is_named_otherwise_leaves_its_id_to_others():
+    assert errors(START, node("a", saveAs="b"), node("b", saveAs="c"), edges=("start>a", "a>b")) == []
+
+
+def test_a_condition_needs_a_rule_somewhere():
+    drawn = (START, node("if", "LOGIC_CONDITION"), node("a"))
+    problem = ("no_condition", "/nodes/1/data/config/condition", "if")
+    assert errors(*drawn, edges=("start>if", "if.condition_true>a")) == [problem]
+    wrong = edge("if.condition_false>a", condition=RULE)
+    assert errors(*drawn, edges=("start>if", wrong)) == [problem]
+
+
+def test_a_bad_rule_is_told_inside_the_node_and_on_the_edge():
+    bad = {"all": [RULE, {"field": "budget", "operator": "~"}]}
+    drawn = (START, node("if", "LOGIC_CONDITION", condition=bad), node("a"))
+    assert errors(*drawn, edges=("start>if", edge("if.condition_true>a", condition={"field": "budget"}))) == [
+        ("unknown_operator", "/nodes/1/data/config/condition/all/1/operator", "if"),
+        ("missing_operator", "/edges/1/data/condition", "if"),
+    ]
+
+
+def test_a_rule_behind_a_disabled_node_is_a_warning():
+    drawn = (START, node("off", disabled=True), node("a"))
+    assert warnings(*drawn, edges=("start>off", edge("off>a", condition=RULE))) == [
+        ("rule_of_disabled_node", "/edges/1/data/condition", "off")
+    ]
+
+
+# Templates and references
+
+
+@pytest.mark.parametrize(
+    ("template", "code"),
+    [
+        (
+            "{{ trigger.budget }} {{ lead.fields.budget }} {{ lead.name | first_name }} {{ steps.before.x }}",
+            None,
+        ),
+        (
+            "{{ steps.before }} {{ vars.any }} {{ workspace.id }} {{ execution.id }} {{ now | date: '%Y' }}",
+            None,
+        ),
+        ("{% for x in trigger.budget %}{{ x }}{% endfor %}{% assign y = 1 %}{{ y }}", None),
+        ("{{ trigger.bugdet }}", "unknown_form_field"),
+        ("{{ lead.fields.bugdet | default: 'x' }}", "unknown_form_field"),
+        ("{{ lead.nmae }}", "unknown_reference"),
+        ("{{ workspace.owner }}", "unknown_reference"),
+        ("{{ steps.nobody.x }}", "unknown_step"),
+        ("{{ steps.after.x }}", "step_not_upstream"),
+        ("{{ steps.beside.x }}", "step_not_upstream"),
+        ("{{ steps.me.x }}", "step_not_upstream"),
+        ("{{ user.name }}", "template_unknown_variable"),
+        ("{{ lead.name | shout }}", "template_unknown_filter"),
+        ("{{ lead.name ", "template_syntax"),
+        ("{% if %}", "template_syntax"),
+    ],
+)
+def test_a_template_names_only_what_can_be_there(template: str, code: str | None):
+    drawn = (START, node("before"), node("me", message=template), node("after"), node("beside"))
+    lines = ("start>before", "before>me", "me>after", "start>beside")
+    expected = [] if code is None else [(code, "/nodes/2/data/config/message", "me")]
+    assert errors(*drawn, edges=lines) == expected
+
+
+def test_templates_are_read_wherever_they_stand_in_a_config():
+    data = {"list": ["ok", {"deep": "{{ trigger.nothing }}"}]}
+    bad = node("a", data=data)
+    assert errors(START, bad, edges=("start>a",)) == [
+        ("unknown_form_field", "/nodes/1/data/config/data/list/1/deep", "a")
+    ]
+
+
+def test_a_problem_in_a_template_says_line_and_column():
+    [problem] = found(START, node("a", message="one\ntwo {{ lead.name | shout }}"), edges=("start>a",))
+    assert (problem.line, problem.field) == (2, "message")
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        ({"field": "budget", "operator": "exists"}, None),
+        ({"field": "email", "operator": "exists"}, None),
+        ({"field": "company", "operator": "exists"}, None),
+        ({"field": "now", "operator": "exists"}, None),
+        ({"operator": "status_in", "value": ["NEW"]}, None),
+        ({"field": "steps.if.result", "operator": "is_true"}, None),
+        ({"field": "bugdet", "operator": "exists"}, "unknown_field"),
+        ({"any": [{"none": [{"field": "trigger.bugdet", "operator": "exists"}]}]}, "unknown_form_field"),
+        ({"field": "lead.fields.x", "operator": "exists"}, "unknown_form_field"),
+        ({"field": "steps.a.x", "operator": "exists"}, "step_not_upstream"),
+    ],
+)
+def test_a_rule_names_only_what_can_be_there(rule: dict[str, Any], code: str | None):
+    drawn = (START, node("if", "LOGIC_CONDITION"), node("a"))
+    line = edge("if.condition_true>a", condition=rule)
+    expected = [] if code is None else [(code, "/edges/1/data/condition", "if")]
+    assert errors(*drawn, edges=("start>if", line)) == expected
+
+
+def test_what_comes_by_hand_may_be_called_anything():
+    drawn = (
+        node("start", "TRIGGER_MANUAL"),
+        node("a", message="{{ trigger.any.thing }} {{ lead.fields.x }}"),
+    )
+    assert found(*drawn, edges=("start>a",), fields=()) == []
+
+
+def test_a_form_without_an_address_makes_no_leads_and_says_so():
+    problems = found(START, fields=())
+    assert [(p.code, p.severity, p.node_id) for p in problems] == [("form_without_email", "warning", "start")]
+
+
+def test_a_graph_too_large_to_travel_is_not_published():
+    many = tuple(node(f"n{number}", message="x" * 100) for number in range(6_000))
+    problems = found(START, *many, edges=("start>n0",))
+    assert problems[0].code == "graph_too_large"
+    assert problems[0].severity == "error"
+    assert len(problems) == validation.PROBLEMS_CAP
+
+
+def test_errors_are_never_hidden_behind_warnings():
+    loose = tuple(node(f"n{number}") for number in range(600))
+    last = node("last", message="{{ nothing }}")
+    assert found(START, *loose, last)[0].code == "template_unknown_variable"
+
+
+words = st.sampled_from(["a", "b", "start", "x", "condition_true", "error", "{{ steps.b }}", "{{", "", "all"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | words,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(words | st.sampled_from(["field", "operator"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+keys = st.sampled_from(
+    [
+        "message",
+        "condition",
+        "mode",
+        "saveAs",
+        "joinMode",
+        "retry",
+        "disabled",
+        "onError",
+        "set",
+        "cc",
+        "data",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["start", "a", "b", "c"]),
+            st.sampled_from([*nodes.types(), "NOPE"]),
+            st.dictionaries(keys, values, max_size=4),
+        ),
+        max_size=4,
+        unique_by=lambda drawn: drawn[0],
+    ),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["start", "a", "b"]),
+            st.sampled_from(["c", "gone", "x"]),
+            words,
+            st.none() | st.dictionaries(st.sampled_from(["field", "operator", "value", "all"]), values),
+        ),
+        max_size=4,
+    ),
+)
+def test_no_draft_makes_validation_raise_and_what_it_lets_through_is_published(
+    drawn: list[tuple[str, str, dict[str, Any]]], lines: list[tuple[str, str, str, Any]]
+):
+    drawing = Draft(
+        nodes=tuple(DraftNode(id=name, type=kind, config=config) for name, kind, config in drawn),
+        edges=tuple(
+            DraftEdge(id=str(n), source=a, target=b, source_handle=handle or None, condition=rule)
+            for n, (a, b, handle, rule) in enumerate(lines)
+        ),
+    )
+    problems = validation.problems(drawing, BUDGET, publishing=True)
+    if not any(problem.severity == "error" for problem in problems):
+        assert publish.compile(drawing).nodes
