@@ -93,7 +93,7 @@ class LeadEventPage(Page[LeadEventShown]):
 class LeadQuery(Window):
     """Which leads to list."""
 
-    status: Filter | None = Field(None, examples=["NEW"])
+    status: Status | None = Field(None, examples=["NEW"])
     workflow_id: UUID | None = None
     email: Filter | None = None
     search: Filter | None = Field(None, description="Part of the address, a name or the company.")
@@ -207,6 +207,8 @@ async def lead_events_list(
 
 
 async def _read(session: Session, caller: Caller, lead_id: UUID) -> LeadWithFields:
+    # What was changed by a statement is read anew.
+    session.expire_all()
     found = await leads.get_with_fields(session, caller.workspace_id, lead_id)
     if found is None:
         raise errors.NotFound()

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 
 from api.app import Config, create_app
 from db import doors, keys
@@ -195,7 +196,5 @@ def publish(acme: Tenant) -> Publish:
 
 async def count(database: Database, workspace_id: UUID, table: str) -> int:
     """Count the rows that a workspace has in a table."""
-    from sqlalchemy import text
-
     async with database.workspace(workspace_id) as session:
         return int((await session.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())
