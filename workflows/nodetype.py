@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -93,13 +94,18 @@ def marked_fields(config: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str
 
 def marked_values(config: type[BaseModel], raw: dict[str, Any]) -> Iterator[tuple[str, Marker, Any]]:
     """Yield (alias, marker, value) of the templates and rules in a config as written, defaults included."""
-    for name, info in config.model_fields.items():
-        marker, alias = marker_of(info), info.alias or name
-        if marker is None:
-            continue
+    for name, info, marker in _marked(config):
+        alias = info.alias or name
         value = raw[alias] if alias in raw else raw.get(name, info.get_default(call_default_factory=True))
         if value is not None and value is not PydanticUndefined:
             yield alias, marker, value
+
+
+@cache
+def _marked(config: type[BaseModel]) -> tuple[tuple[str, FieldInfo, Marker], ...]:
+    """Look a config's fields through once: every step and every node of a draft asks."""
+    fields = ((name, info, marker_of(info)) for name, info in config.model_fields.items())
+    return tuple((name, info, marker) for name, info, marker in fields if marker)
 
 
 def marker_of(info: FieldInfo) -> Marker | None:
