@@ -1,5 +1,6 @@
 """ERD patterns 1 to 4 and the hot lists are answered by indexes that begin with the workspace."""
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,8 @@ def grow(superuser: Superuser, place: Place, rows: int, *, others: int) -> UUID:
     """Fill a workspace and a few strangers with leads, and name one of them."""
     with superuser() as connection:
         connection.execute("SET session_replication_role = replica")
+        # VACUUM marks a page as visible to all only once the commit of its rows is on disk.
+        connection.execute("SET synchronous_commit = on")
         connection.execute(
             "INSERT INTO form_fields (workspace_id, id, workflow_id, field_key, label, field_type)"
             " SELECT %s, gen_random_uuid(), %s, 'field_' || n, 'l', 'TEXT' FROM generate_series(1, 5) n",
@@ -55,9 +58,8 @@ def grow(superuser: Superuser, place: Place, rows: int, *, others: int) -> UUID:
 
 async def plan(database: Database, place: Place, query: Select[*tuple[Any, ...]]) -> list[dict[str, Any]]:
     """List the nodes of the plan that the app's role gets."""
-    compiled = query.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})  # type: ignore[no-untyped-call] # untyped there
     async with database.workspace(place.workspace_id) as session:
-        explain = text("EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) " + str(compiled).replace(":", r"\:"))
+        explain = text("EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) " + in_clear(query).replace(":", r"\:"))
         (found,) = (await session.execute(explain)).scalar_one()
     nodes, waiting = [], [found["Plan"]]
     while waiting:
@@ -65,6 +67,12 @@ async def plan(database: Database, place: Place, query: Select[*tuple[Any, ...]]
         waiting += node.pop("Plans", [])
         nodes.append(node)
     return nodes
+
+
+def in_clear(query: Select[*tuple[Any, ...]]) -> str:
+    """Write a query with its values in place."""
+    clear = {"literal_binds": True}
+    return str(query.compile(dialect=postgresql.dialect(), compile_kwargs=clear))  # type: ignore[no-untyped-call] # so it is
 
 
 def scans(nodes: list[dict[str, Any]]) -> dict[str, str]:
@@ -135,28 +143,30 @@ async def test_the_lists_of_leads_begin_with_the_workspace(
     assert index in scans(await plan(database, here, query)).values()
 
 
-async def test_the_hot_lookups_can_all_be_answered_by_an_index(database: Database, here: Place):
+async def test_the_hot_lookups_begin_with_the_workspace(database: Database, here: Place):
     """With sequential scans forbidden, an index that fits is used even in an empty table."""
-    node = (WorkflowEdge.workflow_id == here.workflow_id) & (WorkflowEdge.source_node_id == "n")
-    lookups: dict[str, Select[*tuple[Any, ...]]] = {
-        "workflow_edges_source": select(WorkflowEdge).where(
-            WorkflowEdge.workspace_id == here.workspace_id, node
+    lookups: tuple[Select[*tuple[Any, ...]], ...] = (
+        select(WorkflowEdge).where(
+            WorkflowEdge.workspace_id == here.workspace_id,
+            WorkflowEdge.workflow_id == here.workflow_id,
+            WorkflowEdge.source_node_id == "n",
         ),
-        "usage_quotas_period_start_key": select(UsageQuota).where(
+        select(UsageQuota).where(
             UsageQuota.workspace_id == here.workspace_id,
             UsageQuota.quota_key == "executions",
             UsageQuota.period_start <= func.current_date(),
         ),
-        "workflow_executions_status": select(WorkflowExecution).where(
+        select(WorkflowExecution).where(
             WorkflowExecution.workspace_id == here.workspace_id, WorkflowExecution.status == "failed"
         ),
-        "execution_id_created_at_idx": select(ExecutionLog)
+        select(ExecutionLog)
         .where(ExecutionLog.workspace_id == here.workspace_id, ExecutionLog.execution_id == uuid7())
         .order_by(ExecutionLog.created_at.desc()),
-    }
-    for index, query in lookups.items():
-        compiled = query.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})  # type: ignore[no-untyped-call] # untyped there
-        async with database.workspace(here.workspace_id) as session:
-            await session.execute(text("SET LOCAL enable_seqscan = off"))
-            lines = await session.execute(text(f"EXPLAIN {compiled}"))
-            assert index in "\n".join(lines.scalars())
+    )
+    async with database.workspace(here.workspace_id) as session:
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
+        await session.execute(text("SET LOCAL enable_bitmapscan = off"))
+        for query in lookups:
+            lines = "\n".join((await session.execute(text(f"EXPLAIN {in_clear(query)}"))).scalars())
+            assert re.search(r"Index Cond: \(+workspace_id", lines), lines
+            assert "Seq Scan" not in lines
