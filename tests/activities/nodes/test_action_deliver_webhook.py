@@ -22,7 +22,7 @@ from activities.deliveries import Deliveries
 from activities.nodes import action_deliver_webhook
 from db import endpoints, webhooks
 from db.models import WebhookDelivery, WebhookEndpoint
-from tests.activities.nodes.conftest import MASTER_KEY, Stage
+from tests.activities.conftest import MASTER_KEY, Stage
 from workflows.delivery import DeliveryWorkflow
 from workflows.messages import DeliveryInput
 

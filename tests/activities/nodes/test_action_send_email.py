@@ -15,7 +15,7 @@ from db import effects
 from db.models import UsageQuota
 from local import ports
 from local.mail import Catcher
-from tests.activities.nodes.conftest import Stage, mail_client
+from tests.activities.conftest import Stage, mail_client
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from db.models import Lead
-from tests.activities.nodes.conftest import Stage
+from tests.activities.conftest import Stage
 
 pytestmark = pytest.mark.anyio
 
