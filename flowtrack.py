@@ -138,6 +138,10 @@ def api(chosen: argparse.Namespace) -> int:
 async def _serve(settings: "Settings") -> None:
     from api import app, server
     from api.dispatcher import Dispatcher
+    from api.mirror.mirror import Mirror
+    from api.mirror.pace import Pace
+    from api.mirror.mirror import Mirror
+    from api.mirror.pace import Pace
     from api.starter import Starter
     from db.session import Database
 
@@ -152,10 +156,13 @@ async def _serve(settings: "Settings") -> None:
         allow_private_destinations=settings.may_reach_private_addresses,
         version=version(),
     )
-    starter = Starter(database, client, task_queue=config.task_queue)
+    pace = Pace(sweep=settings.mirror_sweep_seconds)
+    mirror = Mirror(client, database, database_url=settings.database_url, pace=pace)
+    starter = Starter(database, client, task_queue=config.task_queue, hint=mirror.hint)
     name = f"{socket.gethostname()}:{os.getpid()}"
     dispatcher = Dispatcher(database, starter, name=name, interval=settings.dispatcher_poll_seconds)
-    application = app.create_app(database, starter, config=config, lifespan_tasks=[dispatcher.run])
+    beside = [dispatcher.run, mirror.run]
+    application = app.create_app(database, starter, config=config, lifespan_tasks=beside)
     try:
         await server.serve(application, host=settings.api_host, port=settings.api_port)
     finally:

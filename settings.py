@@ -117,7 +117,6 @@ class Settings(BaseSettings):
 
     worker_concurrency: int = Field(50, ge=1, le=1000)
     dispatcher_poll_seconds: Seconds = 1.0
-    mirror_poll_seconds: Seconds = 1.0
     mirror_sweep_seconds: Seconds = 20.0
 
     @model_validator(mode="after")
