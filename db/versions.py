@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from db import workflows
 from db.graphs import Stale
 from db.models import Workflow, WorkflowVersion
-from workflows.graph import Graph
+from workflows.graph import Graph, Node
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Current:
     version_id: UUID
     version: int
     graph: Graph
+
+    @property
+    def trigger(self) -> Node | None:
+        """The node at which the run begins; validation lets no graph pass without one."""
+        return next((node for node in self.graph.nodes if node.type.startswith("TRIGGER_")), None)
 
 
 async def publish(

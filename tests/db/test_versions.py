@@ -31,6 +31,8 @@ async def test_a_draft_becomes_active_with_version_one(database: Database, here:
     assert made is not None
     assert found is not None
     assert (made.version, made.is_new) == (1, True)
+    assert found.trigger is not None
+    assert found.trigger.id == "start"
     assert (found.version_id, found.version, found.status, found.graph) == (made.id, 1, "active", graph())
 
 
