@@ -118,12 +118,11 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Client, World]]:
     """Open everything that the settings point to, and close it again."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     mirror = MirrorInterceptor(database)
-    api_key = settings.temporal_api_key
     client = await temporal.connect(
         settings.temporal_address,
         settings.temporal_namespace,
         tls=settings.temporal_tls,
-        api_key=api_key.get_secret_value() if api_key else None,
+        api_key=settings.temporal_token,
         interceptors=[mirror],
     )
     mailer, caller = mail_client(settings.smtp_url), http.Client(destinations(settings))
