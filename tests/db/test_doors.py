@@ -156,6 +156,29 @@ async def test_a_claim_that_went_stale_is_taken_over_and_counted(database: Datab
         assert await doors.claim_queued(session, limit=1, worker="alive", stale_seconds=0) == []
 
 
+async def test_a_paused_workflow_holds_its_queued_runs(database: Database, here: Place):
+    async with database.workspace(here.workspace_id) as session:
+        session.add(queued(here))
+        await session.execute(update(Workflow).values(status="paused"))
+    async with database.door() as session:
+        assert await doors.claim_queued(session, limit=5, worker="a", stale_seconds=60) == []
+    async with database.workspace(here.workspace_id) as session:
+        await session.execute(update(Workflow).values(status="active"))
+    async with database.door() as session:
+        assert len(await doors.claim_queued(session, limit=5, worker="a", stale_seconds=60)) == 1
+
+
+@pytest.mark.parametrize(
+    "condition", ["status = 'queued' AND dispatched_at IS NULL", "status IN ('queued', 'running', 'waiting')"]
+)
+async def test_the_queue_and_the_sweep_are_read_by_their_index(superuser: Superuser, condition: str):
+    query = f"SELECT id FROM workflow_executions WHERE {condition} ORDER BY queued_at LIMIT 5"
+    with superuser() as connection:
+        connection.execute("SET enable_seqscan = off")
+        plan = str(connection.execute(f"EXPLAIN {query}").fetchall())
+    assert "door_workflow_executions_open" in plan
+
+
 async def test_silent_open_executions_are_listed_longest_silence_first(database: Database, here: Place):
     old = datetime.now(UTC) - timedelta(hours=2)
     late, running, heard, done = (

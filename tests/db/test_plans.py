@@ -143,6 +143,24 @@ async def test_the_lists_of_leads_begin_with_the_workspace(
     assert index in scans(await plan(database, here, query)).values()
 
 
+async def test_t7_the_policy_reads_no_block_more(
+    database: Database, here: Place, superuser: Superuser, admin_url: str
+):
+    lead_id = grow(superuser, here, 4_000, others=4)
+    unbound = Database(admin_url)
+    mine = select(Lead.id).where(Lead.workspace_id == here.workspace_id, Lead.deleted_at.is_(None))
+    for query in (
+        leads.with_fields(here.workspace_id, lead_id),
+        pattern_4(here),
+        mine.order_by(Lead.id.desc()).limit(50),
+        mine.where(Lead.email == "lead9@example.com"),
+    ):
+        under_policy = [await plan(source, here, query) for source in (database, unbound)]
+        bound, free = (max(node["Shared Hit Blocks"] for node in nodes) for nodes in under_policy)
+        assert bound <= free * 1.15
+    await unbound.close()
+
+
 async def test_the_hot_lookups_begin_with_the_workspace(database: Database, here: Place):
     """With sequential scans forbidden, an index that fits is used even in an empty table."""
     lookups: tuple[Select[*tuple[Any, ...]], ...] = (

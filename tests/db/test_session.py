@@ -1,7 +1,9 @@
 """Transactions know their workspace, their limits and their end, and carry nothing over."""
 
 import asyncio
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from uuid_utils.compat import uuid7
 
+import db
 from db.session import Database, driver_url, to_json, workspace_of
 from local.postgres import plain
 from tests.db.conftest import Place, Superuser
@@ -211,3 +214,16 @@ def test_json_knows_no_nan_and_no_infinity(value: object):
 def test_json_coerces_nothing(value: object):
     with pytest.raises(TypeError):
         to_json({"value": value})
+
+
+def test_t5_no_code_sets_anything_for_a_whole_session():
+    root = Path(db.__file__).parent.parent
+    sources = [path for room in ("db", "api", "activities") for path in (root / room).rglob("*.py")]
+    assert len(sources) > 30
+    for path in sources:
+        source = path.read_text(encoding="utf-8")
+        for call in re.findall(r"set_config\((.*?)\)", source, flags=re.DOTALL):
+            assert call.rstrip().endswith("true"), path
+        assert not re.search(
+            r"[\"'(;]\s*SET\s+(?!LOCAL\b|NULL\b|CONSTRAINTS\b)[a-z_.]+\s*(=|TO\b)", source
+        ), path
