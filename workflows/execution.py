@@ -154,6 +154,9 @@ class ExecutionWorkflow:
         outcome = state.sleeping.get(key) or await self._work(key, node)
         if outcome.wake_at is not None:
             state.sleeping[key] = outcome
+            if self._draining:
+                # The run that continues this one sleeps for the rest; here it would hold the drain up.
+                raise asyncio.CancelledError
             # Never zero: a timer must leave its event, by which the mirror knows that the step ended.
             left = max(outcome.wake_at - workflow.now(), timedelta(milliseconds=1))
             await workflow.sleep(left, summary=summary(key, node))
