@@ -1,15 +1,19 @@
 """The mirror's place in an execution's history: one cursor per execution, moved by compare-and-set."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import psycopg
+from psycopg import sql
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import MirrorCursor
+from db.session import driver_url
 
 CHANNEL = "flowtrack_hints"
 """Where workers say that an execution moved on; the payload is its id."""
@@ -91,6 +95,22 @@ async def hint(session: AsyncSession, execution_ids: Iterable[UUID]) -> None:
         text("SELECT pg_notify(:channel, id) FROM unnest(CAST(:ids AS text[])) AS id"),
         {"channel": CHANNEL, "ids": [str(execution_id) for execution_id in execution_ids]},
     )
+
+
+async def listen(url: str | URL) -> AsyncGenerator[UUID | None]:
+    """Yield None once hints are heard, and then the execution of every hint; ends with the connection."""
+    plain = driver_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = await psycopg.AsyncConnection.connect(
+        plain, autocommit=True, connect_timeout=5, keepalives_idle=30, application_name="flowtrack mirror"
+    )
+    async with connection:
+        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+        yield None
+        async for notice in connection.notifies():
+            try:
+                yield UUID(notice.payload)
+            except ValueError:
+                continue
 
 
 def _columns(cursor: Cursor) -> dict[str, Any]:

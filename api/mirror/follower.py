@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from typing import TypeVar
 from uuid import UUID
@@ -49,6 +50,8 @@ class Look:
 
     advanced: bool = False
     closed: bool = False
+    closed_at: datetime | None = None
+    """When it closed, if this look found out."""
     missing: bool = False
     """Temporal has no run of it."""
 
@@ -302,7 +305,8 @@ class Follower:
             remember(self._closed, track.execution_id, (track.position.run_id, monotonic()), most=REMEMBERED)
         else:
             remember(self._tracks, track.execution_id, track, most=KEPT)
-        return Look(advanced=advanced, closed=track.is_over)
+        ended = track.projection.ended
+        return Look(advanced=advanced, closed=track.is_over, closed_at=ended.at if ended else None)
 
     def _is_settled(self, execution_id: UUID) -> bool:
         _, since = self._closed.get(execution_id, ("", -SETTLED))

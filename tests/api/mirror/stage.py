@@ -16,8 +16,9 @@ from temporalio.worker import Worker
 from uuid_utils.compat import uuid7
 
 from api.mirror.follower import Follower
-from db import executions, steps
-from db.models import ExecutionLog, ExecutionStep, WorkflowExecution
+from api.mirror.history import Histories
+from db import doors, executions, steps
+from db.models import ExecutionLog, ExecutionStep, Workflow, WorkflowExecution, WorkflowVersion
 from db.session import Database
 from worker import sandbox
 from workflows import nodes
@@ -107,7 +108,8 @@ class Doings:
             handles=does.get("handles", ("default",)),
             wake_at=datetime.now(UTC) + timedelta(seconds=sleeps) if sleeps is not None else None,
             ending=Ending(**does["ending"]) if "ending" in does else None,
-            log=tuple(LogLine(**line) for line in does.get("log", ())),
+            log=tuple(LogLine(**line) for line in does.get("log", ()))
+            + tuple(LogLine(message=f"line {number}") for number in range(does.get("lines", 0))),
             ms=1.5,
         )
 
@@ -128,7 +130,10 @@ class Runs:
 
     async def start(self, drawn: Graph, **more: Any) -> WorkflowHandle[Any, Any]:
         """Write a queued execution and start its run."""
-        execution_id = await self.queue(drawn)
+        return await self.begin(drawn, await self.queue(drawn), **more)
+
+    async def begin(self, drawn: Graph, execution_id: UUID, **more: Any) -> WorkflowHandle[Any, Any]:
+        """Start the run of an execution."""
         return await self.client.start_workflow(
             ExecutionWorkflow.run,
             self.input(drawn, execution_id, state=more.pop("state", None)),
@@ -230,6 +235,30 @@ async def workers(client: Client, task_queue: str, doings: Doings, **more: Any) 
     main = Worker(
         client, task_queue=task_queue, workflows=[ExecutionWorkflow], activities=doings.all(), **common
     )
-    vendors = [Worker(client, task_queue=f"{task_queue}-{q}", activities=doings.all(q)) for q in QUEUES]
+    vendors = [
+        Worker(client, task_queue=f"{task_queue}-{queue}", activities=doings.all(queue), **more)
+        for queue in QUEUES
+    ]
     async with main, vendors[0], vendors[1]:
         yield
+
+
+async def settle(client: Client, database: Database, task_queue: str, doings: Doings) -> Runs:
+    """Sign a workspace up, with one published workflow."""
+    async with database.door() as session:
+        made = await doors.create_workspace(
+            session, email="here@example.com", name="Here", slug="here", today=datetime.now(UTC).date()
+        )
+    workflow_id, version_id = uuid7(), uuid7()
+    key = {"workspace_id": made.workspace_id}
+    async with database.workspace(made.workspace_id) as session:
+        session.add(Workflow(**key, id=workflow_id, name="Intake", slug="intake", status="active"))
+        await session.flush()
+        session.add(
+            WorkflowVersion(
+                **key, id=version_id, workflow_id=workflow_id, version=1, content_hash="0", graph={}
+            )
+        )
+    follower = Follower(Histories(client), database)
+    ids = made.workspace_id, workflow_id, version_id
+    return Runs(client, database, task_queue, *ids, doings, follower)

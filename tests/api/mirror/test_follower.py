@@ -1,16 +1,22 @@
 """The follower on real runs: every way a run can go becomes the right rows."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution as Execution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from api.mirror.follower import Follower
 from api.mirror.history import Histories
+from db import mirrors
 from tests.api.mirror.stage import START, Runs, graph, id_of, node, until, workers
+from workflows.execution import ExecutionWorkflow
 from workflows.messages import RunState
 from workflows.walk import WalkState
 
@@ -95,7 +101,9 @@ async def test_branches_that_are_not_taken_are_skipped(runs: Runs):
 
 
 async def test_a_failed_step_ends_the_run_with_its_reason(runs: Runs):
-    broken = node("a", does={"fails": 9, "final": True, "type": "no_lead", "message": "no lead"}, label="First")
+    broken = node(
+        "a", does={"fails": 9, "final": True, "type": "no_lead", "message": "no lead"}, label="First"
+    )
     other = node("c", "ACTION_SEND_EMAIL", does={"fails": 1, "hangs": True})
     handle = await runs.start(graph(START, broken, node("b"), other, edges=["start>a", "a>b", "start>c"]))
     with pytest.raises(WorkflowFailureError):
@@ -109,7 +117,9 @@ async def test_a_failed_step_ends_the_run_with_its_reason(runs: Runs):
     assert steps["a:1"].error == {"type": "no_lead", "message": "no lead"}
     assert steps["c:1"].status == "cancelled"
     assert "b:1" not in steps
-    assert ("ERROR", "First failed: no lead") in [(x.log_level, x.message) for x in await runs.logs(id_of(handle))]
+    assert ("ERROR", "First failed: no lead") in [
+        (x.log_level, x.message) for x in await runs.logs(id_of(handle))
+    ]
 
 
 @pytest.mark.parametrize(("on_error", "handle"), [("continue", "default"), ("branch", "error")])
@@ -174,7 +184,9 @@ async def test_a_step_that_is_being_retried_shows_its_last_error(runs: Runs):
 
 
 async def test_a_sleeping_run_is_waiting(runs: Runs):
-    handle = await runs.start(graph(START, node("a", does={"sleeps": 1.5}), node("b"), edges=["start>a", "a>b"]))
+    handle = await runs.start(
+        graph(START, node("a", does={"sleeps": 1.5}), node("b"), edges=["start>a", "a>b"])
+    )
 
     async def waiting() -> bool:
         await runs.follower.look(id_of(handle))
@@ -235,13 +247,15 @@ async def test_what_masks_its_output_shows_nothing(runs: Runs):
     await handle.result()
     await runs.follower.look(id_of(handle))
     steps = await runs.steps(id_of(handle))
-    assert [steps[key].output_data for key in ("a:1", "m:1", "b:1")] == ["***", "***", {"from": "b"}]
-    assert steps["a:1"].input_data == "***"
+    shown: list[Any] = [steps[key].output_data for key in ("a:1", "m:1", "b:1")]
+    assert shown == ["***", "***", {"from": "b"}]
+    asked: Any = steps["a:1"].input_data
+    assert asked == "***"
     assert "secret" not in [log.message for log in await runs.logs(id_of(handle))]
 
 
 async def test_what_jsonb_cannot_hold_is_replaced(runs: Runs):
-    odd = node("a", does={"output": {"nul": "a\0b", "lone": "\ud800", "nan": float("inf")}})
+    odd = node("a", does={"output": {"nul": "a\0b", "deep": ["\0"]}})
     handle = await runs.start(graph(START, odd, edges=["start>a"]))
     await handle.result()
     await runs.follower.look(id_of(handle))
@@ -260,12 +274,11 @@ async def test_a_rerun_with_kept_outputs_shows_the_steps_it_makes(runs: Runs):
 
 
 async def test_thousands_of_log_lines_arrive(runs: Runs):
-    lines = [{"message": f"line {number}"} for number in range(3000)]
-    handle = await runs.start(graph(START, node("a", does={"log": lines}), edges=["start>a"]))
+    handle = await runs.start(graph(START, node("a", does={"lines": 3000}), edges=["start>a"]))
     await handle.result()
     await runs.follower.look(id_of(handle))
     messages = [log.message for log in await runs.logs(id_of(handle))]
-    assert messages[1:3001] == [line["message"] for line in lines]
+    assert messages[1:3001] == [f"line {number}" for number in range(3000)]
 
 
 async def test_a_reset_run_replaces_what_it_took_back(runs: Runs):
@@ -332,7 +345,7 @@ async def test_followers_that_race_write_every_row_once(runs: Runs):
     await asyncio.gather(*(handle.result() for handle in handles))
     for follower in followers:
         for handle in handles:
-            await until(lambda f=follower, h=handle: closed(f, h))
+            await until(partial(closed, follower, handle))
     for handle in handles:
         everything = await runs.everything(id_of(handle))
         assert [line["message"] for line in everything["logs"]] == [
@@ -345,20 +358,22 @@ async def test_followers_that_race_write_every_row_once(runs: Runs):
         assert await runs.everything(id_of(handle)) == everything
 
 
-async def closed(follower: Follower, handle: object) -> bool:
-    """Look until the run is seen to have closed."""
-    return (await follower.look(id_of(handle))).closed  # type: ignore[arg-type] - a lambda's argument
+async def closed(follower: Follower, handle: WorkflowHandle[Any, Any]) -> bool:
+    """Look, and tell whether the run is seen to have closed."""
+    return (await follower.look(id_of(handle))).closed
 
 
-async def test_a_run_without_an_execution_is_left_alone(runs: Runs):
-    handle = await runs.start(LINE)
-    await handle.result()
-    async with runs.database.door() as session:
-        assert session is not None
-    from uuid import uuid4
-
-    assert (await runs.follower.look(uuid4())).missing
-    assert not await runs.follower.rebuild(uuid4())
+async def test_a_run_that_this_database_does_not_know_is_left_alone(runs: Runs):
+    stranger = uuid4()
+    assert (await runs.follower.look(stranger)).missing
+    await runs.client.start_workflow(
+        ExecutionWorkflow.run,
+        runs.input(LINE, stranger),
+        id=f"execution-{stranger}",
+        task_queue=runs.task_queue,
+    )
+    assert (await runs.follower.look(stranger)).closed
+    assert not await runs.follower.rebuild(stranger)
 
 
 async def test_no_state_is_kept_of_what_is_over(runs: Runs):
@@ -366,16 +381,51 @@ async def test_no_state_is_kept_of_what_is_over(runs: Runs):
     await handle.result()
     await runs.follower.look(id_of(handle))
     async with runs.database.workspace(runs.workspace_id) as session:
-        from db import mirrors
-
         cursor = await mirrors.load(session, runs.workspace_id, id_of(handle))
     assert cursor is not None
     assert (cursor.closed, cursor.state) == (True, {})
 
 
-async def test_a_run_that_continues_as_new_is_one_story(idle: Runs):
-    nodes = [node(f"n{number}", does={"log": []}) for number in range(4)]
-    sleeper = node("s", does={"sleeps": 3})
-    drawn = graph(START, *nodes, sleeper, edges=["start>n0", "start>s", "n0>n1", "n1>n2", "n2>n3"])
-    assert workers is not None
-    assert drawn.nodes
+async def test_a_run_that_continues_as_new_is_one_story(short_histories: Client, idle: Runs, task_queue: str):
+    runs = replace(idle, client=short_histories, follower=Follower(Histories(short_histories), idle.database))
+    chain = [node(f"n{number}", "ACTION_SEND_EMAIL", does={"fails": 1}) for number in range(6)]
+    edges = ["start>n0", "start>s", *(f"n{number}>n{number + 1}" for number in range(5))]
+    drawn = graph(START, *chain, node("s", does={"sleeps": 3}), edges=edges)
+    async with workers(short_histories, task_queue, runs.doings):
+        handle = await runs.start(drawn)
+        execution_id = id_of(handle)
+        await until(partial(closed, runs.follower, handle))
+    row = await runs.row(execution_id)
+    assert row.temporal_run_id != handle.first_execution_run_id
+    assert row.status == "completed"
+    steps = await runs.steps(execution_id)
+    assert {step.status for step in steps.values()} == {"completed"}
+    assert sorted(step.step_number for step in steps.values()) == list(range(1, 9))
+    assert runs.doings.seen.count(("s", 1)) == 1
+    logs = [log.message for log in await runs.logs(execution_id)]
+    assert (logs.count("Run started"), logs.count("Run completed")) == (1, 1)
+    everything = await runs.everything(execution_id)
+    late = Follower(Histories(short_histories), runs.database)
+    assert await late.rebuild(execution_id)
+    assert await runs.everything(execution_id) == everything
+
+
+async def test_a_step_that_falls_asleep_while_the_run_drains_does_not_hold_it_up(
+    short_histories: Client, idle: Runs, task_queue: str
+):
+    runs = replace(idle, client=short_histories, follower=Follower(Histories(short_histories), idle.database))
+    chain = [node(f"n{number}", "ACTION_SEND_EMAIL", does={"fails": 1}) for number in range(5)]
+    late = node("s", "ACTION_SEND_EMAIL", does={"fails": 1, "takes": 3, "sleeps": 60})
+    edges = ["start>n0", "start>s", *(f"n{number}>n{number + 1}" for number in range(4))]
+    async with workers(short_histories, task_queue, runs.doings):
+        handle = await runs.start(graph(START, *chain, late, edges=edges))
+
+        async def asleep() -> bool:
+            await runs.follower.look(id_of(handle))
+            row = await runs.row(id_of(handle))
+            return row.status == "waiting" and row.temporal_run_id != handle.first_execution_run_id
+
+        await until(asleep)
+    steps = await runs.steps(id_of(handle))
+    assert steps["s:1"].status == "running"
+    assert {steps[f"n{number}:1"].status for number in range(5)} == {"completed"}

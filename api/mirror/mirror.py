@@ -1,0 +1,222 @@
+"""The mirror as a service: told where to look by hints, and by a sweep where hints were lost (design §7)."""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg import Error as DriverError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from api.mirror.follower import Follower, Look
+from api.mirror.history import Histories
+from api.mirror.pace import Pace
+from api.mirror.sweep import Sweep
+from db import mirrors
+from db.session import Database
+
+logger = logging.getLogger(__name__)
+
+# A lazy Temporal client whose server is away raises RuntimeError.
+OUTAGES = (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout, DriverError)
+
+
+@dataclass
+class Watch:
+    """An execution that something was heard of lately."""
+
+    due: float
+    pause: float
+    empty: int = 0
+
+
+class Mirror:
+    """Keeps the rows of all executions up to their histories; any number of mirrors may run."""
+
+    def __init__(
+        self,
+        client: Client,
+        database: Database,
+        *,
+        database_url: str,
+        pace: Pace | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.pace = pace or Pace()
+        histories = Histories(client)
+        self.follower = Follower(histories, database, verbose=verbose)
+        self._sweep = Sweep(self.follower, histories, database, pace=self.pace, hint=self.hint)
+        self._url = database_url
+        self._watches: dict[UUID, Watch] = {}
+        self._queue: list[tuple[float, UUID]] = []
+        self._news = asyncio.Event()
+        self._missed = asyncio.Event()
+        self._slots = asyncio.Semaphore(self.pace.concurrency)
+        self._troubles: set[str] = set()
+
+    def hint(self, execution_id: UUID) -> None:
+        """Have an execution looked at very soon; call it after everything that may have moved it on."""
+        now, pace = asyncio.get_running_loop().time(), self.pace
+        watch = self._watches.get(execution_id)
+        if watch is None:
+            watch = self._watches[execution_id] = Watch(now + pace.first, pace.again)
+            self._plan(execution_id, watch)
+            return
+        watch.empty, watch.pause = 0, pace.again
+        if watch.due > now + pace.again:
+            watch.due = now + pace.again
+            self._plan(execution_id, watch)
+
+    async def rebuild(self, execution_id: UUID) -> bool:
+        """Project an execution from zero; False if Temporal no longer has its history."""
+        return await self.follower.rebuild(execution_id)
+
+    async def run(self) -> None:
+        """Mirror until cancelled, whatever else is down."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._work(tasks), name="mirror")
+            tasks.create_task(self._listen(), name="mirror hints")
+            tasks.create_task(self._sweep_on(), name="mirror sweep")
+
+    # ── looks
+
+    def _plan(self, execution_id: UUID, watch: Watch) -> None:
+        heapq.heappush(self._queue, (watch.due, execution_id))
+        self._news.set()
+
+    async def _work(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            execution_id, watch = await self._next()
+            await self._slots.acquire()
+            tasks.create_task(self._attend(execution_id, watch))
+
+    async def _next(self) -> tuple[UUID, Watch]:
+        """Wait for the first execution that is due."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._news.clear()
+            left = self._queue[0][0] - clock() if self._queue else None
+            if left is None or left > 0:
+                await self._sleep(left)
+                continue
+            due, execution_id = heapq.heappop(self._queue)
+            watch = self._watches.get(execution_id)
+            # One that was planned anew leaves its old place in the queue behind.
+            if watch is not None and watch.due == due:
+                return execution_id, watch
+
+    async def _sleep(self, seconds: float | None) -> None:
+        try:
+            await asyncio.wait_for(self._news.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _attend(self, execution_id: UUID, watch: Watch) -> None:
+        try:
+            looked = await self.follower.look(execution_id)
+        except Exception as error:
+            self._stumble(f"look {execution_id}", error)
+            self._again(execution_id, watch, min(watch.pause * 2, self.pace.patience))
+        else:
+            self._recover(f"look {execution_id}")
+            self._note(execution_id, watch, looked)
+        finally:
+            self._slots.release()
+
+    def _note(self, execution_id: UUID, watch: Watch, looked: Look) -> None:
+        watch.empty = 0 if looked.advanced else watch.empty + 1
+        if looked.closed or watch.empty >= self.pace.empty_reads:
+            self._watches.pop(execution_id, None)
+            return
+        pause = self.pace.again if looked.advanced else watch.pause * 2
+        self._again(execution_id, watch, pause)
+
+    def _again(self, execution_id: UUID, watch: Watch, pause: float) -> None:
+        watch.pause, watch.due = pause, asyncio.get_running_loop().time() + pause
+        self._plan(execution_id, watch)
+
+    # ── who tells
+
+    async def _listen(self) -> None:
+        heard_before = False
+
+        async def listen() -> None:
+            nonlocal heard_before
+            async with aclosing(mirrors.listen(self._url)) as hints:
+                async for execution_id in hints:
+                    self._recover("listen")
+                    if execution_id is not None:
+                        self.hint(execution_id)
+                    elif heard_before:
+                        self._missed.set()
+                    heard_before = True
+
+        await self._for_ever("listen", listen, pause=lambda: asyncio.sleep(0.1))
+
+    async def _sweep_on(self) -> None:
+        async def sweep() -> None:
+            everything = self._missed.is_set()
+            self._missed.clear()
+            try:
+                await self._sweep(everything=everything)
+            except BaseException:
+                if everything:
+                    self._missed.set()
+                raise
+
+        async def pause() -> None:
+            try:
+                await asyncio.wait_for(self._missed.wait(), self.pace.sweep)
+            except TimeoutError:
+                return
+
+        self._missed.set()
+        await self._for_ever("sweep", sweep, pause=pause)
+
+    async def _for_ever(
+        self, name: str, act: Callable[[], Awaitable[None]], *, pause: Callable[[], Awaitable[None]]
+    ) -> None:
+        delay = 0.25
+        while True:
+            try:
+                await act()
+            except Exception as error:
+                self._stumble(name, error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, self.pace.patience)
+                continue
+            self._recover(name)
+            delay = 0.25
+            await pause()
+
+    def _stumble(self, what: str, error: Exception) -> None:
+        """Say once what goes wrong; a defect with its traceback, an outage without."""
+        if what in self._troubles:
+            return
+        self._troubles.add(what)
+        is_outage = isinstance(error, OUTAGES)
+        if is_outage and "outage" in self._troubles:
+            return
+        if is_outage:
+            self._troubles.add("outage")
+        logger.log(
+            logging.WARNING if is_outage else logging.ERROR,
+            "mirror: %s: %s",
+            what,
+            error,
+            exc_info=None if is_outage else error,
+        )
+
+    def _recover(self, what: str) -> None:
+        if what not in self._troubles:
+            return
+        self._troubles.discard(what)
+        if "outage" in self._troubles:
+            self._troubles.discard("outage")
+            logger.info("mirror: going on")

@@ -1,0 +1,29 @@
+"""How often the mirror looks, and what it calls late."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often the mirror looks; seconds, unless they are long."""
+
+    first: float = 0.05
+    """From a hint to the look: a worker hints before it writes."""
+    again: float = 0.25
+    empty_reads: int = 2
+    """After so many looks that found nothing, an execution needs a new hint."""
+    sweep: float = 60
+    silence: timedelta = timedelta(minutes=5)
+    """An open execution that was not looked at for so long is."""
+    overlap: timedelta = timedelta(minutes=2)
+    """Visibility may be behind by less than this."""
+    reach: timedelta = timedelta(hours=1)
+    """How far the first sweep looks back for closed runs."""
+    lost_after: timedelta = timedelta(minutes=5)
+    """Since its dispatch, until a run that Temporal does not know counts as lost."""
+    alarm_after: timedelta = timedelta(hours=12)
+    """Since a close that was not mirrored: half of the dev server's retention."""
+    patience: float = 30
+    """The longest pause after errors."""
+    concurrency: int = 16

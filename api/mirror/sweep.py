@@ -1,0 +1,99 @@
+"""The sweep: finds what every hint missed, through visibility and through our own open rows (design §7)."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from api.mirror.follower import Follower, Look
+from api.mirror.history import Histories, UnknownRun
+from api.mirror.pace import Pace
+from db import doors, executions, steps
+from db.doors import OpenExecution
+from db.session import Database
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 200
+
+
+class Sweep:
+    """Looks at every run that closed lately, and at every open execution that nothing was heard of."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        histories: Histories,
+        database: Database,
+        *,
+        pace: Pace,
+        hint: Callable[[UUID], None],
+    ) -> None:
+        self._follower = follower
+        self._histories = histories
+        self._database = database
+        self._pace = pace
+        self._hint = hint
+        self._watermark = datetime.now(UTC) - pace.reach
+
+    async def __call__(self, *, everything: bool = False) -> None:
+        """Sweep once; `everything` looks at all open executions, however lately they were looked at."""
+        began = datetime.now(UTC)
+        async for run in self._histories.closed_since(self._watermark - self._pace.overlap):
+            if not self._follower.knows_closed(run.execution_id, run.run_id):
+                self._hint(run.execution_id)
+        self._watermark = began
+        await self._look_at_open(began, self._pace.silence if not everything else timedelta())
+
+    async def _look_at_open(self, began: datetime, silence: timedelta) -> None:
+        while True:
+            # Whoever was looked at since the beginning is not listed again.
+            silent_for = max(silence, datetime.now(UTC) - began)
+            async with self._database.door() as session:
+                found = await doors.open_executions(session, silent_for=silent_for, limit=AT_ONCE)
+            await self._look_at(found)
+            if len(found) < AT_ONCE:
+                return
+
+    async def _look_at(self, found: Sequence[OpenExecution]) -> None:
+        slots = asyncio.Semaphore(self._pace.concurrency)
+
+        async def look(row: OpenExecution) -> Look:
+            async with slots:
+                return await self._follower.look(row.execution_id)
+
+        looks = await asyncio.gather(*map(look, found))
+        unchanged: dict[UUID, list[UUID]] = defaultdict(list)
+        for row, looked in zip(found, looks, strict=True):
+            self._alarm(row, looked)
+            if looked.missing:
+                await self._lose(row)
+            if not looked.advanced:
+                unchanged[row.workspace_id].append(row.execution_id)
+        for workspace_id, execution_ids in unchanged.items():
+            async with self._database.workspace(workspace_id) as session:
+                await executions.touch(session, workspace_id, execution_ids)
+
+    def _alarm(self, row: OpenExecution, looked: Look) -> None:
+        if looked.closed_at is not None and datetime.now(UTC) - looked.closed_at > self._pace.alarm_after:
+            logger.error(
+                "mirrored late: Temporal might have forgotten the run",
+                extra={"execution_id": str(row.execution_id), "closed_at": looked.closed_at.isoformat()},
+            )
+
+    async def _lose(self, row: OpenExecution) -> None:
+        """Fail an execution whose run is gone, if Temporal itself says so."""
+        try:
+            await self._histories.current_run(row.execution_id)
+        except UnknownRun:
+            pass
+        else:
+            return
+        ids = row.workspace_id, row.execution_id
+        async with self._database.workspace(row.workspace_id) as session:
+            if not await executions.lose(session, *ids, dispatched_for=self._pace.lost_after):
+                return
+            await steps.cancel_open(session, *ids)
+        logger.error("Temporal has lost a run", extra={"execution_id": str(row.execution_id)})

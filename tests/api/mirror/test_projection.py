@@ -1,0 +1,149 @@
+"""The projection is pure: however a history is cut into reads, its rows are the same."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowFailureError
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from api.mirror.decoding import decode
+from api.mirror.events import Event, Started
+from api.mirror.history import Histories
+from api.mirror.pages import Pages
+from api.mirror.projection import Projection
+from api.mirror.rows import Changes, log_id
+from api.mirror.state import State
+from tests.api.mirror.stage import START, Runs, graph, id_of, node
+from workflows.graph import Graph
+
+pytestmark = pytest.mark.anyio
+
+MAIL = "ACTION_SEND_EMAIL"
+PATIENT = {"retry": {"initialSeconds": 0.1}}
+GRAPHS = {
+    "branches": graph(
+        START,
+        node("c", "LOGIC_CONDITION", does={"handles": ("condition_true",)}),
+        node("yes", label="Yes"),
+        node("no"),
+        node("m", "LOGIC_MERGE"),
+        node("off", disabled=True),
+        edges=["start>c", "c:condition_true>yes", "c:condition_false>no", "yes>m", "no>m", "m>off"],
+    ),
+    "retries": graph(
+        START,
+        node("a", MAIL, does={"fails": 2}, config=PATIENT),
+        node("b", "ACTION_UPDATE_LEAD", does={"fails": 9, "final": True}, on_error="branch"),
+        node("m", "LOGIC_MERGE"),
+        edges=["start>a", "start>b", "a>m", "b:error>m"],
+    ),
+    "sleeps": graph(
+        START,
+        node("s", does={"sleeps": 1}),
+        node("t", does={"sleeps": 0, "log": [{"message": "hi", "level": "DEBUG"}]}),
+        node("z"),
+        edges=["start>s", "start>t", "s>z", "t>z"],
+    ),
+    "fails": graph(
+        START,
+        node("s", does={"sleeps": 30}),
+        node("a", MAIL, does={"fails": 3}, config={"retry": {"initialSeconds": 0.1}}),
+        node("f", "UTILITY_FAIL", does={"fails": 1, "final": True}),
+        edges=["start>s", "start>a", "a>f"],
+    ),
+    "ends": graph(
+        START,
+        node("e", "UTILITY_END", does={"handles": (), "ending": {"outcome": "won", "output": {"n": 1}}}),
+        edges=["start>e"],
+    ),
+}
+
+
+async def recorded(runs: Runs, drawn: Graph) -> tuple[UUID, list[Event]]:
+    """Run a graph and read its history."""
+    handle = await runs.start(drawn)
+    try:
+        await handle.result()
+    except WorkflowFailureError:
+        await asyncio.sleep(0)
+    histories = Histories(runs.client)
+    raw = await histories.since(id_of(handle), handle.first_execution_run_id or "", event_id=0)
+    return id_of(handle), await histories.decode(raw)
+
+
+def told(execution_id: UUID, parts: Sequence[list[Event]], *, verbose: bool) -> tuple[Changes, Projection]:
+    """Project a history part by part; between two parts only JSON survives."""
+    whole = Changes()
+    start = next(event.input for part in parts for event in part if isinstance(event, Started))
+    projection = Projection(Pages(execution_id, verbose=verbose))
+    for part in parts:
+        projection.apply(part)
+        merge(whole, projection.pages.take())
+        if projection.ended is None and projection.run_id:
+            state = State.model_validate(json.loads(json.dumps(projection.frozen())))
+            pages = Pages(execution_id, verbose=verbose)
+            projection = Projection(pages, run_id=projection.run_id, state=state, start=start)
+    return whole, projection
+
+
+def merge(whole: Changes, more: Changes) -> None:
+    """Write changes as the database would."""
+    whole.execution.update(more.execution)
+    whole.steps.update(more.steps)
+    whole.logs.extend(more.logs)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+async def test_any_cut_of_a_history_gives_the_same_rows(runs: Runs, name: str):
+    execution_id, events = await recorded(runs, GRAPHS[name])
+    expected, _ = told(execution_id, [events], verbose=True)
+    assert expected.execution["finished_at"] is not None
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(cuts=st.sets(st.integers(1, len(events) - 1)))
+    def check(cuts: set[int]) -> None:
+        places = [0, *sorted(cuts), len(events)]
+        parts = [events[begin:end] for begin, end in pairwise(places)]
+        assert told(execution_id, parts, verbose=True)[0] == expected
+
+    check()
+
+
+async def test_numbers_follow_the_walk_and_ids_follow_the_key(runs: Runs):
+    execution_id, events = await recorded(runs, GRAPHS["branches"])
+    changes = told(execution_id, [events], verbose=False)[0]
+    assert sorted(step.step_number for step in changes.steps.values()) == [1, 2, 3, 4, 5, 6]
+    assert changes.steps["off:1"].skip_reason == "disabled"
+
+
+async def test_an_ending_names_the_outcome(runs: Runs):
+    execution_id, events = await recorded(runs, GRAPHS["ends"])
+    execution: dict[str, Any] = told(execution_id, [events], verbose=False)[0].execution
+    assert (execution["status"], execution["status_reason"]) == ("completed", "won")
+    assert execution["output_data"] == {"n": 1}
+
+
+async def test_events_that_nobody_reads_are_ignored():
+    unread = HistoryEvent(event_id=7, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED)
+    newer = HistoryEvent(event_id=8, event_type=9_999)  # type: ignore[arg-type]  # of a newer server
+    assert await decode(unread, pydantic_data_converter) is None
+    assert await decode(newer, pydantic_data_converter) is None
+
+
+async def test_ids_of_log_lines_sort_as_the_history_has_them(runs: Runs):
+    execution_id, events = await recorded(runs, GRAPHS["sleeps"])
+    at = events[0].at
+    places = [(1, 0), (1, 1), (2, 0), (300, 16_000), (51_200, 0)]
+    ids = [log_id(execution_id, "run", at=at, event_id=event, ordinal=nth) for event, nth in places]
+    assert ids == sorted(ids)
+    assert {made.version for made in ids} == {7}
+    assert len({log_id(execution_id, run, at=at, event_id=1, ordinal=0) for run in ("a", "b")}) == 2
