@@ -55,7 +55,30 @@ def _build(app: FastAPI) -> dict[str, Any]:
         schemas.pop(unused, None)
     for route, operation in _operations(app, document):
         _complete(route, operation)
-    return document
+    return _retitled(document)
+
+
+def _retitled(document: dict[str, Any]) -> dict[str, Any]:
+    """Call each schema by its title: generators make class names of them, and ours say too much."""
+    schemas = document["components"]["schemas"]
+    names = {name: schema.get("title", name) for name, schema in schemas.items()}
+    if len(set(names.values())) != len(names):
+        raise ValueError("two schemas have one title")
+    document["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
+    renamed: dict[str, Any] = _renamed(document, names)
+    return renamed
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_renamed(one, names) for one in value]
+    if not isinstance(value, dict):
+        return value
+    reference = value.get("$ref")
+    if isinstance(reference, str):
+        path, _, name = reference.rpartition("/")
+        return {**value, "$ref": f"{path}/{names.get(name, name)}"}
+    return {key: _renamed(inner, names) for key, inner in value.items()}
 
 
 def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[APIRoute, dict[str, Any]]]:

@@ -107,7 +107,7 @@ class FormFieldGiven(FormFieldChange):
 class Order(Given):
     """Every field of the form, once."""
 
-    model_config = ConfigDict(title="FormFieldOrder")
+    model_config = ConfigDict(title="FormFieldOrder", json_schema_extra={"examples": [{"field_ids": []}]})
 
     field_ids: Annotated[list[UUID], Field(max_length=100)]
 
