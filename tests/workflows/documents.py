@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from workflows import reactflow
+from workflows import reactflow, validation
 from workflows.problems import Problem
+from workflows.questions import Field
 from workflows.reactflow import Draft
 
 LOG = {"message": "hi"}
@@ -39,3 +40,25 @@ def draft(*nodes: dict[str, Any], edges: tuple[Any, ...] = ()) -> Draft:
 def told(problems: list[Problem]) -> list[tuple[str, str, str | None]]:
     """Shorten problems to code, place and node."""
     return [(problem.code, problem.pointer, problem.node_id) for problem in problems]
+
+
+START = node("start", "TRIGGER_FORM")
+BUDGET = (Field(field_key="email", field_type="EMAIL"), Field(field_key="budget", field_type="DROPDOWN"))
+RULE = {"field": "budget", "operator": ">=", "value": 5000}
+
+
+def found(*drawn: dict[str, Any], edges: tuple[Any, ...] = (), fields: Any = BUDGET) -> list[Problem]:
+    """Validate for publishing, and see that every problem says what to do."""
+    problems = validation.problems(draft(*drawn, edges=edges), fields, publishing=True)
+    assert all(problem.message and problem.remedy for problem in problems)
+    return problems
+
+
+def errors(*drawn: dict[str, Any], edges: tuple[Any, ...] = ()) -> list[tuple[str, str, str | None]]:
+    """Validate and keep what stands in the way."""
+    return told([p for p in found(*drawn, edges=edges) if p.severity == "error"])
+
+
+def warnings(*drawn: dict[str, Any], edges: tuple[Any, ...] = ()) -> list[tuple[str, str, str | None]]:
+    """Validate and keep what does not."""
+    return told([p for p in found(*drawn, edges=edges) if p.severity == "warning"])

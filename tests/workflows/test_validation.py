@@ -1,39 +1,15 @@
 """Everything that can be wrong with a workflow is told before it runs: code, node, place and remedy."""
 
-from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.workflows.documents import draft, edge, node, told
-from tests.workflows.drawn import scripted_graphs
-from tests.workflows.naive import Script, interpret
+from tests.workflows.documents import BUDGET, RULE, START, draft, edge, errors, found, node, told, warnings
 from workflows import nodes, publish, validation
-from workflows.graph import Graph
-from workflows.problems import Problem
 from workflows.questions import Field
 from workflows.reactflow import Draft, DraftEdge, DraftNode
-
-BUDGET = (Field(field_key="email", field_type="EMAIL"), Field(field_key="budget", field_type="DROPDOWN"))
-START = node("start", "TRIGGER_FORM")
-RULE = {"field": "budget", "operator": ">=", "value": 5000}
-
-
-def found(*drawn: dict[str, Any], edges: tuple[Any, ...] = (), fields: Any = BUDGET) -> list[Problem]:
-    """Validate for publishing, and see that every problem says what to do."""
-    problems = validation.problems(draft(*drawn, edges=edges), fields, publishing=True)
-    assert all(problem.message and problem.remedy for problem in problems)
-    return problems
-
-
-def errors(*drawn: dict[str, Any], edges: tuple[Any, ...] = ()) -> list[tuple[str, str, str | None]]:
-    return told([p for p in found(*drawn, edges=edges) if p.severity == "error"])
-
-
-def warnings(*drawn: dict[str, Any], edges: tuple[Any, ...] = ()) -> list[tuple[str, str, str | None]]:
-    return told([p for p in found(*drawn, edges=edges) if p.severity == "warning"])
 
 
 def test_the_erds_own_example_has_no_problem():
@@ -203,118 +179,6 @@ def test_a_cycle_of_ten_thousand_nodes_is_found_without_recursion():
     assert "cycle" in [p.code for p in validation.problems(drawing, [], publishing=True)]
 
 
-# Joins
-
-
-def test_a_join_of_all_over_both_ways_of_a_condition_never_runs():
-    drawn = (
-        START,
-        node("if", "LOGIC_CONDITION", condition=RULE),
-        node("then"),
-        node("else"),
-        node("join", "LOGIC_MERGE", mode="all"),
-        node("after", joinMode="all"),
-    )
-    lines = (
-        "start>if",
-        "if.condition_true>then",
-        "if.condition_false>else",
-        "then>join",
-        "else>join",
-        "join>after",
-    )
-    problems = found(*drawn, edges=lines)
-    assert told(problems) == [("join_never_runs", "/nodes/4/data/config/mode", "join")]
-    assert "`if` leaves by one way only" in problems[0].message
-
-
-def test_a_join_of_all_with_a_branch_that_is_never_reached_never_runs():
-    drawn = (START, node("a"), node("lost"), node("join", joinMode="all"))
-    assert errors(*drawn, edges=("start>a", "a>join", "lost>join")) == [
-        ("join_never_runs", "/nodes/3/data/config/joinMode", "join")
-    ]
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ("if.condition_true>a", "if.condition_true>b", "a>join", "b>join"),
-        ("if.condition_true>a", "if.condition_false>b", "a>any", "b>any", "any>join", "start>join"),
-        ("if.condition_true>a", "if>b", "a>join", "b>join"),
-        ("if.condition_true>a", "other.condition_false>b", "a>join", "b>join"),
-        ("if.condition_true>a", "if.condition_false>any", "a>any", "any>b", "b>join", "a>join"),
-    ],
-)
-def test_a_join_of_all_that_some_run_completes_is_no_problem(lines: tuple[str, ...]):
-    drawn = (
-        START,
-        node("if", "LOGIC_CONDITION", condition=RULE),
-        node("other", "LOGIC_CONDITION", condition=RULE),
-        node("a"),
-        node("b"),
-        node("any", "LOGIC_MERGE"),
-        node("join", "LOGIC_MERGE", mode="all"),
-    )
-    assert errors(*drawn, edges=("start>if", "start>other", *lines)) == []
-
-
-def test_success_and_failure_of_one_action_never_meet_in_a_join_of_all():
-    drawn = (
-        START,
-        node("mail", "ACTION_SEND_EMAIL", emailSubject="x", emailText="y", onError="branch"),
-        node("join", "LOGIC_MERGE", mode="all"),
-    )
-    lines = ("start>mail", "mail>join", "mail.error>join")
-    assert errors(*drawn, edges=lines) == [("join_never_runs", "/nodes/2/data/config/mode", "join")]
-
-
-@settings(max_examples=150, deadline=None)
-@given(scripted_graphs(size=25), st.integers(0, 2**30))
-def test_a_join_that_a_run_completed_is_never_called_dead(drawn: tuple[Graph, Script], seed: int):
-    # Only what leaves by one way at a time is judged, so only such scripts are played.
-    graph = drawn[0]
-    forks = {n.id for n in graph.nodes if n.type == "UTILITY_LOG"}
-    drawing = Draft(
-        nodes=tuple(
-            DraftNode(
-                id=n.id,
-                type="LOGIC_CONDITION" if n.id in forks else n.type,
-                config={"mode": n.join} if n.type == "LOGIC_MERGE" else {"joinMode": n.join},
-            )
-            for n in graph.nodes
-        ),
-        edges=tuple(
-            DraftEdge(id=e.id, source=e.source, target=e.target, source_handle=_two_ways(e.source_handle))
-            for e in graph.edges
-            if e.source in forks or e.source_handle in (None, "default")
-        ),
-    )
-    told_dead = {
-        p.node_id for p in validation.problems(drawing, [], publishing=True) if p.code == "join_never_runs"
-    }
-    for ran in _runs(drawing, seed):
-        assert not told_dead & ran
-
-
-def _two_ways(handle: str | None) -> str | None:
-    return handle and ("condition_true" if handle in ("default", "a", "error") else "condition_false")
-
-
-def _runs(drawing: Draft, seed: int) -> list[frozenset[str]]:
-    dice = Random(seed)
-    graph = publish.compile(drawing)
-    runs = []
-    for _ in range(8):
-        handles = {
-            n.id: (dice.choice(("condition_true", "condition_false")),)
-            if n.type == "LOGIC_CONDITION"
-            else ("default",)
-            for n in graph.nodes
-        }
-        runs.append(interpret(graph, "start", Script(handles)).ran)
-    return runs
-
-
 # onError, saveAs, conditions
 
 
@@ -364,85 +228,6 @@ def test_a_rule_behind_a_disabled_node_is_a_warning():
     assert warnings(*drawn, edges=("start>off", edge("off>a", condition=RULE))) == [
         ("rule_of_disabled_node", "/edges/1/data/condition", "off")
     ]
-
-
-# Templates and references
-
-
-@pytest.mark.parametrize(
-    ("template", "code"),
-    [
-        (
-            "{{ trigger.budget }} {{ lead.fields.budget }} {{ lead.name | first_name }} {{ steps.before.x }}",
-            None,
-        ),
-        (
-            "{{ steps.before }} {{ vars.any }} {{ workspace.id }} {{ execution.id }} {{ now | date: '%Y' }}",
-            None,
-        ),
-        ("{% for x in trigger.budget %}{{ x }}{% endfor %}{% assign y = 1 %}{{ y }}", None),
-        ("{{ trigger.bugdet }}", "unknown_form_field"),
-        ("{{ lead.fields.bugdet | default: 'x' }}", "unknown_form_field"),
-        ("{{ lead.nmae }}", "unknown_reference"),
-        ("{{ workspace.owner }}", "unknown_reference"),
-        ("{{ steps.nobody.x }}", "unknown_step"),
-        ("{{ steps.after.x }}", "step_not_upstream"),
-        ("{{ steps.beside.x }}", "step_not_upstream"),
-        ("{{ steps.me.x }}", "step_not_upstream"),
-        ("{{ user.name }}", "template_unknown_variable"),
-        ("{{ lead.name | shout }}", "template_unknown_filter"),
-        ("{{ lead.name ", "template_syntax"),
-        ("{% if %}", "template_syntax"),
-    ],
-)
-def test_a_template_names_only_what_can_be_there(template: str, code: str | None):
-    drawn = (START, node("before"), node("me", message=template), node("after"), node("beside"))
-    lines = ("start>before", "before>me", "me>after", "start>beside")
-    expected = [] if code is None else [(code, "/nodes/2/data/config/message", "me")]
-    assert errors(*drawn, edges=lines) == expected
-
-
-def test_templates_are_read_wherever_they_stand_in_a_config():
-    data = {"list": ["ok", {"deep": "{{ trigger.nothing }}"}]}
-    bad = node("a", data=data)
-    assert errors(START, bad, edges=("start>a",)) == [
-        ("unknown_form_field", "/nodes/1/data/config/data/list/1/deep", "a")
-    ]
-
-
-def test_a_problem_in_a_template_says_line_and_column():
-    [problem] = found(START, node("a", message="one\ntwo {{ lead.name | shout }}"), edges=("start>a",))
-    assert (problem.line, problem.field) == (2, "message")
-
-
-@pytest.mark.parametrize(
-    ("rule", "code"),
-    [
-        ({"field": "budget", "operator": "exists"}, None),
-        ({"field": "email", "operator": "exists"}, None),
-        ({"field": "company", "operator": "exists"}, None),
-        ({"field": "now", "operator": "exists"}, None),
-        ({"operator": "status_in", "value": ["NEW"]}, None),
-        ({"field": "steps.if.result", "operator": "is_true"}, None),
-        ({"field": "bugdet", "operator": "exists"}, "unknown_field"),
-        ({"any": [{"none": [{"field": "trigger.bugdet", "operator": "exists"}]}]}, "unknown_form_field"),
-        ({"field": "lead.fields.x", "operator": "exists"}, "unknown_form_field"),
-        ({"field": "steps.a.x", "operator": "exists"}, "step_not_upstream"),
-    ],
-)
-def test_a_rule_names_only_what_can_be_there(rule: dict[str, Any], code: str | None):
-    drawn = (START, node("if", "LOGIC_CONDITION"), node("a"))
-    line = edge("if.condition_true>a", condition=rule)
-    expected = [] if code is None else [(code, "/edges/1/data/condition", "if")]
-    assert errors(*drawn, edges=("start>if", line)) == expected
-
-
-def test_what_comes_by_hand_may_be_called_anything():
-    drawn = (
-        node("start", "TRIGGER_MANUAL"),
-        node("a", message="{{ trigger.any.thing }} {{ lead.fields.x }}"),
-    )
-    assert found(*drawn, edges=("start>a",), fields=()) == []
 
 
 def test_a_form_without_an_address_makes_no_leads_and_says_so():
