@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api import errors
-from db import keys
+from db import doors, keys
 from db.session import Database
 
 SCOPES = (
@@ -81,7 +82,13 @@ class ApiKeys:
             found = await keys.authenticate(session, token)
         if found is None:
             return None
+        await self._touch(found)
         return Caller(found.workspace_id, frozenset(found.scopes), api_key_id=found.id)
+
+    async def _touch(self, found: doors.KeyRecord) -> None:
+        if found.last_used_at is None or found.last_used_at < datetime.now(UTC) - keys.LAST_USED_EVERY:
+            async with self._database.workspace(found.workspace_id) as session:
+                await keys.touch(session, found.workspace_id, found.id)
 
 
 async def authenticate(

@@ -94,17 +94,14 @@ def notice(title: str, message: str) -> str:
 def _summary(page: Page) -> Markup:
     if not page.mistakes:
         return join()
-    known = {question.key: question.label for question in page.questions}
+    known = {question.key for question in page.questions}
     items = [
-        tag("li", tag("a", f"{known[key]}: {message}", href=f"#{_id(key)}"))
-        if key in known
-        else tag("li", message)
+        tag("li", tag("a", message, href=f"#{_id(key)}") if key in known else message)
         for key, message in page.mistakes.items()
     ]
     heading = tag("h2", "Please check your answers", id="summary-title")
-    return tag(
-        "div", heading, tag("ul", *items), class_="summary", role="alert", aria_labelledby="summary-title"
-    )
+    named = "summary-title"
+    return tag("div", heading, tag("ul", *items), class_="summary", role="alert", aria_labelledby=named)
 
 
 def _field(page: Page, question: Question, *, focus: bool) -> Markup:

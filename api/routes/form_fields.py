@@ -30,6 +30,7 @@ EXAMPLE: JsonObject = {
 }
 Limit = StrictInt | StrictFloat | StrictStr | None
 Length = Annotated[StrictInt, Field(ge=0, le=5000)]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Option = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -77,7 +78,7 @@ class FormFieldChange(Given):
 
     model_config = ConfigDict(title="FormFieldChange", json_schema_extra={"examples": [{"label": "Budget"}]})
 
-    field_key: Annotated[str, Field(max_length=64)] = ""
+    field_key: Key = ""
     label: ShortText = ""
     field_type: FieldType = FieldType.TEXT
     options: Annotated[list[Option], Field(max_length=200)] = Field(default_factory=list)
@@ -99,7 +100,7 @@ class FormFieldGiven(FormFieldChange):
 
     model_config = ConfigDict(title="FormFieldInput", json_schema_extra={"examples": [EXAMPLE]})
 
-    field_key: Annotated[str, Field(max_length=64)]
+    field_key: Key
     label: Annotated[ShortText, Field(min_length=1)]
     field_type: FieldType
 

@@ -22,6 +22,15 @@ router = APIRouter(tags=["forms"])
 ATTEMPTS = 3
 Slug = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["contact"])]
 PAGE = {"text/html": {"schema": {"type": "string"}}}
+REFUSALS = (
+    errors.Malformed,
+    errors.Forbidden,
+    errors.NotFound,
+    errors.Conflict,
+    errors.FormClosed,
+    errors.Invalid,
+    errors.Unavailable,
+)
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -47,7 +56,19 @@ BODY: dict[str, Any] = {
 }
 
 
-@router.get("/f/{workspace}/{form}", summary="Show a public form", response_class=HTMLResponse)
+def _or_page(*kinds: type[errors.Refusal]) -> dict[int | str, dict[str, Any]]:
+    documented = errors.responses(*kinds)
+    for answer in documented.values():
+        answer["content"].update(PAGE)
+    return documented
+
+
+@router.get(
+    "/f/{workspace}/{form}",
+    summary="Show a public form",
+    response_class=HTMLResponse,
+    responses=_or_page(errors.NotFound),
+)
 async def form_show(workspace: Slug, form: Slug, request: Request, platform: OurPlatform) -> Response:
     """The page of an active or paused workflow's form. It works without JavaScript."""
     try:
@@ -73,7 +94,7 @@ async def form_preflight(workspace: Slug, form: Slug, request: Request, platform
         202: {"model": Receipt, "description": "Accepted; the run starts by itself."},
         200: {"content": PAGE, "description": "The thank-you page, for a browser's form."},
         303: {"description": "To the form's redirect address, for a browser's form."},
-        **errors.responses(errors.Conflict, errors.FormClosed, errors.Forbidden),
+        **_or_page(*REFUSALS),
     },
     openapi_extra=BODY,
 )

@@ -231,9 +231,15 @@ async def test_a_webhook_secret_is_shown_once_and_stored_sealed(acme: Tenant, da
         stored = (await session.execute(bodies)).scalar_one()
     assert made["secret"] not in stored
     for column, secret in (("secret_sealed", rotated["secret"]), ("previous_secret_sealed", made["secret"])):
-        place = {"table": "webhook_endpoints", "column": column}
-        ids = {"row_id": UUID(made["id"]), "workspace_id": acme.workspace_id}
-        assert secrets.open_(getattr(row, column), key=KEY, **place, **ids).decode() == secret
+        opened = secrets.open_(
+            getattr(row, column),
+            key=KEY,
+            table="webhook_endpoints",
+            column=column,
+            row_id=UUID(made["id"]),
+            workspace_id=acme.workspace_id,
+        )
+        assert opened.decode() == secret
 
 
 async def test_a_webhook_endpoint_is_changed_listed_and_deleted(acme: Tenant):
