@@ -57,7 +57,7 @@ class Service:
     orphan_signal: signal.Signals = signal.SIGKILL
     # How long to wait between two looks; a look that starts a process wants a longer one.
     interval: float = 0.05
-    patience: float = 30.0
+    patience: float = 60.0
     grace: float = 10.0
 
 

@@ -195,12 +195,18 @@ class Machine:
         polls = partial(temporal.has_pollers, self.temporal_address, TASK_QUEUE)
         # The grace is a little more than what each allows itself to finish what runs.
         return Service(
-            "worker", verb("worker"), polls, environment=self.environment, interval=0.4, patience=60, grace=35
+            "worker",
+            verb("worker"),
+            polls,
+            environment=self.environment,
+            interval=0.4,
+            patience=120,
+            grace=35,
         )
 
     def _api(self) -> Service:
         answers = partial(is_answering, self.ports["--api-port"], "/readyz")
-        return Service("api", verb("api"), answers, environment=self.environment, patience=60, grace=15)
+        return Service("api", verb("api"), answers, environment=self.environment, patience=120, grace=15)
 
     async def _verb(self, *arguments: str) -> str:
         return await once(verb(*arguments), environment=self.environment)

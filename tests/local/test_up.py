@@ -54,7 +54,7 @@ class Up:
         return pids
 
     def wait_until_ready(self) -> None:
-        until(lambda: self.is_up() or self.process.poll() is not None, seconds=90)
+        until(lambda: self.is_up() or self.process.poll() is not None, seconds=180)
         assert self.process.poll() is None, self.output.read_text()
 
     def is_up(self) -> bool:
