@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.models import UsageQuota
 from db.models.billing import QUOTA_KEYS
 
+ATTEMPTS = 3
 OPEN = text(
     "SELECT open_quota_periods(:workspace_id, quota_key, :day)"
     " FROM unnest(CAST(:quota_keys AS text[])) AS quota_key"
@@ -57,16 +58,17 @@ async def consume(
     if amount < 0:
         raise ValueError("an amount is not negative")
     day = today or datetime.now(UTC).date()
-    granted = await _take(session, workspace_id, quota_key, amount, day)
-    if granted is not None:
-        return granted
-    period = await current(session, workspace_id, quota_key, today=day)
-    if period is None:
-        await _open(session, workspace_id, [quota_key], day)
+    period = None
+    for _ in range(ATTEMPTS):
         granted = await _take(session, workspace_id, quota_key, amount, day)
         if granted is not None:
             return granted
         period = await current(session, workspace_id, quota_key, today=day)
+        if period is None:
+            await _open(session, workspace_id, [quota_key], day)
+        elif not _fits(period, amount):
+            break
+        # Else somebody opened the period, or raised its limit, between the two statements.
     if period is None:
         return Exceeded(limit=0, used=0, period_end=None)
     return Exceeded(limit=period.quota_limit or 0, used=period.quota_used, period_end=period.period_end)
@@ -87,6 +89,10 @@ async def overview(
     day = today or datetime.now(UTC).date()
     await _open(session, workspace_id, QUOTA_KEYS, day)
     return (await _periods(session, workspace_id, QUOTA_KEYS, day)).all()
+
+
+def _fits(period: UsageQuota, amount: int) -> bool:
+    return period.quota_limit is None or period.quota_used + amount <= hard_limit(period.quota_limit)
 
 
 async def _take(

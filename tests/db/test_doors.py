@@ -175,6 +175,7 @@ async def test_the_queue_and_the_sweep_are_read_by_their_index(superuser: Superu
     query = f"SELECT id FROM workflow_executions WHERE {condition} ORDER BY queued_at LIMIT 5"
     with superuser() as connection:
         connection.execute("SET enable_seqscan = off")
+        connection.execute("SET enable_sort = off")
         plan = str(connection.execute(f"EXPLAIN {query}").fetchall())
     assert "door_workflow_executions_open" in plan
 
