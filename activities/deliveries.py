@@ -47,18 +47,24 @@ class Deliveries:
         )
 
 
-async def attempt(world: World, delivery: DeliveryInput) -> Standing:
+async def attempt(world: World, delivery: DeliveryInput, claimed: Claim | None = None) -> Standing:
     """Make a delivery's due attempt unless another worker is at it, and tell how the delivery stands then."""
-    by = str(uuid4())
-    workspace_id = delivery.workspace_id
-    async with world.database.workspace(workspace_id) as session:
-        claimed = await webhooks.claim(
-            session, workspace_id, delivery.endpoint_id, delivery.message_id, by=by
-        )
-        if claimed is None:
-            return await _standing(world, delivery)
+    claimed = claimed or await _claim(world, delivery)
+    if claimed is None:
+        return await _standing(world, delivery)
     sent = await _send(world, delivery, claimed)
-    return await _settle(world, delivery, claimed, sent, by=by)
+    return await _settle(world, delivery, claimed, sent)
+
+
+async def _claim(world: World, delivery: DeliveryInput) -> Claim | None:
+    workspace_id, endpoint_id = delivery.workspace_id, delivery.endpoint_id
+    async with world.database.workspace(workspace_id) as session:
+        return await webhooks.claim(session, workspace_id, endpoint_id, delivery.message_id, by=token())
+
+
+def token() -> str:
+    """Make the token of a claim."""
+    return str(uuid4())
 
 
 async def _standing(world: World, delivery: DeliveryInput) -> Standing:
@@ -135,7 +141,7 @@ def _secrets(world: World, workspace_id: UUID, claimed: Claim, *, now: datetime)
     ]
 
 
-async def _settle(world: World, delivery: DeliveryInput, claimed: Claim, sent: _Sent, *, by: str) -> Standing:
+async def _settle(world: World, delivery: DeliveryInput, claimed: Claim, sent: _Sent) -> Standing:
     result, last = sent.result, claimed.attempt >= claimed.endpoint.max_attempts
     gone = result.http_status == GONE
     again = None
@@ -143,7 +149,7 @@ async def _settle(world: World, delivery: DeliveryInput, claimed: Claim, sent: _
         again = delay_after(claimed.attempt, delivery, wanted=sent.retry_after)
     workspace_id, endpoint_id = delivery.workspace_id, delivery.endpoint_id
     async with world.database.workspace(workspace_id) as session:
-        kept = await webhooks.settle(session, workspace_id, claimed, result, by=by, again_after=again)
+        kept = await webhooks.settle(session, workspace_id, claimed, result, again_after=again)
         if result.status == "failed" and kept:
             reason = "gone" if gone else await webhooks.hopelessness(session, workspace_id, endpoint_id)
             if reason:

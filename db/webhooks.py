@@ -65,6 +65,8 @@ class Claim:
     attempt: int
     body: str
     endpoint: Endpoint
+    by: str
+    """The claim's token: who lost the claim meanwhile has nothing to report."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,12 @@ async def post(
     message: Message,
     *,
     endpoint_ids: Sequence[UUID] | None = None,
-) -> list[UUID]:
+    by: str | None = None,
+) -> dict[UUID, Claim | None]:
     """Write a message's first attempt for each endpoint subscribed to it, or for those named.
 
     An endpoint that is disabled gets its row too, cancelled, so that it can be delivered later on request.
-    Returns the endpoints, the cancelled ones included.
+    With `by` the attempts are claimed from the start. Returns every endpoint that has a row now.
     """
     wanted = (
         WebhookEndpoint.subscribed_events.op("&&")(cast(patterns(message.event_type), ARRAY(Text())))
@@ -108,14 +111,20 @@ async def post(
         else WebhookEndpoint.id.in_(endpoint_ids)
     )
     found = await session.execute(
-        select(WebhookEndpoint.id, WebhookEndpoint.is_enabled, WebhookEndpoint.disabled_reason)
+        select(WebhookEndpoint.is_enabled, WebhookEndpoint.disabled_reason, *_endpoint_columns())
         .where(WebhookEndpoint.workspace_id == workspace_id, wanted)
         .order_by(WebhookEndpoint.id)
     )
-    rows = [_first_attempt(workspace_id, message, *endpoint) for endpoint in found]
+    rows: list[dict[str, Any]] = []
+    claims: dict[UUID, Claim | None] = {}
+    for is_enabled, reason, *columns in found:
+        endpoint, held_by = Endpoint(*columns), by if is_enabled else None
+        row = _first_attempt(workspace_id, message, endpoint.id, by=held_by)
+        rows.append(row if is_enabled else row | {"status": "cancelled", "error": _disabled(reason)})
+        claims[endpoint.id] = Claim(row["id"], 1, message.body, endpoint, held_by) if held_by else None
     if rows:
-        await session.execute(insert(WebhookDelivery), rows)
-    return [row["webhook_endpoint_id"] for row in rows]
+        await session.execute(insert(WebhookDelivery).values(rows))
+    return claims
 
 
 def patterns(event_type: str) -> list[str]:
@@ -126,7 +135,7 @@ def patterns(event_type: str) -> list[str]:
 
 
 def _first_attempt(
-    workspace_id: UUID, message: Message, endpoint_id: UUID, is_enabled: bool, reason: str | None
+    workspace_id: UUID, message: Message, endpoint_id: UUID, *, by: str | None
 ) -> dict[str, Any]:
     return {
         "workspace_id": workspace_id,
@@ -137,10 +146,30 @@ def _first_attempt(
         "event_type": message.event_type,
         "payload": dict(message.payload),
         "body": message.body,
-        "status": "pending" if is_enabled else "cancelled",
-        "error": None if is_enabled else f"endpoint_disabled: {reason or 'by hand'}",
+        "status": "pending",
+        "error": None,
         "attempt_number": 1,
+        "attempted_at": func.now() if by else None,
+        "lock_acquired_at": func.now() if by else None,
+        "locked_by": by,
     }
+
+
+def _disabled(reason: str | None) -> str:
+    return f"endpoint_disabled: {reason or 'by hand'}"
+
+
+def _endpoint_columns() -> tuple[Any, ...]:
+    """Name the columns of an Endpoint, in its order."""
+    return (
+        WebhookEndpoint.id,
+        WebhookEndpoint.url,
+        WebhookEndpoint.headers,
+        WebhookEndpoint.secret_sealed,
+        WebhookEndpoint.previous_secret_sealed,
+        WebhookEndpoint.previous_secret_expires_at,
+        WebhookEndpoint.max_attempts,
+    )
 
 
 async def claim(
@@ -167,13 +196,7 @@ async def claim(
             WebhookDelivery.id,
             WebhookDelivery.attempt_number,
             WebhookDelivery.body,
-            WebhookEndpoint.id,
-            WebhookEndpoint.url,
-            WebhookEndpoint.headers,
-            WebhookEndpoint.secret_sealed,
-            WebhookEndpoint.previous_secret_sealed,
-            WebhookEndpoint.previous_secret_expires_at,
-            WebhookEndpoint.max_attempts,
+            *_endpoint_columns(),
         )
         .execution_options(synchronize_session=False)
     )
@@ -181,7 +204,7 @@ async def claim(
     if row is None:
         return None
     delivery_id, attempt, body, *endpoint = row
-    return Claim(delivery_id, attempt, body or "", Endpoint(*endpoint))
+    return Claim(delivery_id, attempt, body or "", Endpoint(*endpoint), by)
 
 
 async def standing(
@@ -215,7 +238,7 @@ async def standing(
         return Standing(status, attempt, http_status, error)
     # An attempt under way is its worker's to settle.
     if not is_enabled and wait <= 0:
-        error = f"endpoint_disabled: {reason or 'by hand'}"
+        error = _disabled(reason)
         await _cancel(session, workspace_id, endpoint_id, message_id, error=error)
         return Standing("cancelled", attempt, http_status, error)
     return Standing(status, attempt, http_status, error, wait=max(float(wait), 0))
@@ -235,7 +258,6 @@ async def settle(
     claimed: Claim,
     result: Result,
     *,
-    by: str,
     again_after: timedelta | None = None,
 ) -> bool:
     """Record what came of an attempt, and the next one if there is to be one; False if the claim was lost."""
@@ -245,7 +267,7 @@ async def settle(
             WebhookDelivery.workspace_id == workspace_id,
             WebhookDelivery.id == claimed.delivery_id,
             WebhookDelivery.status == "pending",
-            WebhookDelivery.locked_by == by,
+            WebhookDelivery.locked_by == claimed.by,
         )
         .values(
             status=result.status,

@@ -18,7 +18,7 @@ from activities.errors import StepDeferred, StepFailed, StepPostponed
 from activities.step import Step
 from activities.world import World
 from db import effects, webhooks
-from db.webhooks import Message, Standing
+from db.webhooks import Claim, Message, Standing
 from workflows.messages import DeliveryInput, Outcome
 from workflows.nodes.action_deliver_webhook import Config
 
@@ -27,6 +27,7 @@ PATIENCE = 4.0
 FULL_PATIENCE = 16.0
 """Seconds that a step waits which is there to wait: longer than a request may take."""
 
+Claims = dict[UUID, Claim | None]
 Standings = dict[UUID, Standing]
 under_way: set[asyncio.Task[Standing]] = set()
 """Attempts that outlive their step; a set keeps them from being collected."""
@@ -35,10 +36,13 @@ under_way: set[asyncio.Task[Standing]] = set()
 async def run(step: Step, world: World) -> Outcome:
     """Write the message, try each endpoint once and see to it that somebody goes on trying."""
     config: Config = step.config
+    claims: Claims = {}
     async with world.database.workspace(step.workspace_id) as session:
-        posted = await effects.once(session, step.effect("webhook"), lambda: _post(session, step))
+        posted = await effects.once(session, step.effect("webhook"), lambda: _post(session, step, claims))
     message_id = posted["message_id"]
-    standings = await _first_attempts(step, world, message_id, [UUID(each) for each in posted["endpoints"]])
+    # A repeat of the step finds no claims here: its attempts claim for themselves what is due.
+    claims = claims or dict.fromkeys(map(UUID, posted["endpoints"]))
+    standings = await _first_attempts(step, world, message_id, claims)
     if config.wait_for_delivery:
         _insist(standings)
     else:
@@ -46,16 +50,16 @@ async def run(step: Step, world: World) -> Outcome:
     return Outcome(output={"message_id": message_id, "deliveries": _shown(standings)})
 
 
-async def _post(session: AsyncSession, step: Step) -> dict[str, Any]:
+async def _post(session: AsyncSession, step: Step, claims: Claims) -> dict[str, Any]:
     config: Config = step.config
     named = None if config.endpoint_ids == "all" else config.endpoint_ids
-    made = message(step)
-    endpoints = await webhooks.post(session, step.workspace_id, made, endpoint_ids=named)
-    missing = set(named or ()) - set(endpoints)
+    made, by = message(step), deliveries.token()
+    claims |= await webhooks.post(session, step.workspace_id, made, endpoint_ids=named, by=by)
+    missing = set(named or ()) - set(claims)
     if missing:
         listed = ", ".join(sorted(map(str, missing)))
         raise StepFailed("unknown_endpoint", f"endpointIds: this workspace has no endpoint {listed}.")
-    return {"message_id": made.id, "endpoints": [str(each) for each in endpoints]}
+    return {"message_id": made.id, "endpoints": [str(each) for each in claims]}
 
 
 def message(step: Step) -> Message:
@@ -76,19 +80,17 @@ def message(step: Step) -> Message:
     )
 
 
-async def _first_attempts(
-    step: Step, world: World, message_id: str, endpoints: list[UUID]
-) -> dict[UUID, Standing]:
+async def _first_attempts(step: Step, world: World, message_id: str, claims: Claims) -> Standings:
     """Try all endpoints side by side; one that is slow is left to itself and stands as pending."""
-    tasks = {each: _begin(world, _delivery(step, each, message_id)) for each in endpoints}
+    tasks = {each: _begin(world, _delivery(step, each, message_id), held) for each, held in claims.items()}
     if tasks:
         waits = step.config.wait_for_delivery and not activity.info().is_local
         await asyncio.wait(tasks.values(), timeout=FULL_PATIENCE if waits else PATIENCE)
     return {each: _standing(task) for each, task in tasks.items()}
 
 
-def _begin(world: World, delivery: DeliveryInput) -> asyncio.Task[Standing]:
-    task = asyncio.create_task(deliveries.attempt(world, delivery))
+def _begin(world: World, delivery: DeliveryInput, held: Claim | None) -> asyncio.Task[Standing]:
+    task = asyncio.create_task(deliveries.attempt(world, delivery, held))
     under_way.add(task)
     task.add_done_callback(_ended)
     return task

@@ -399,7 +399,7 @@ async def test_a_dead_workers_claim_runs_out_and_its_late_word_does_not_count(
     assert await claimed(stage, row, "other") is not None
     async with stage.database.workspace(stage.place.workspace_id) as session:
         result = webhooks.Result("failed", error="late")
-        assert not await webhooks.settle(session, stage.place.workspace_id, first, result, by="dead")
+        assert not await webhooks.settle(session, stage.place.workspace_id, first, result)
     seen = answers(httpserver, Response(status=200))
     await make_due(stage)
     assert await deliver(stage, first_of(stage, row)) == "delivered"
