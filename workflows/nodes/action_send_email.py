@@ -1,5 +1,6 @@
 """ACTION_SEND_EMAIL: one mail, under a guarantee that its author chooses."""
 
+from datetime import timedelta
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
@@ -74,3 +75,5 @@ class SendEmail(NodeType):
     handles = ("default", "skipped")
     queue = "mail"
     fast_path = True
+    # To cut off a mail that the server is taking makes its outcome unknown: only connecting is hurried.
+    timeout = fast_timeout = timedelta(seconds=60)
