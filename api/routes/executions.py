@@ -16,7 +16,7 @@ from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window
 from api.deps import Config, OurPlatform, Platform, Session
 from api.idempotency import Idempotent, Made
-from api.schemas import Filter, Given, Id, JsonObject, Shown
+from api.schemas import Data, Filter, Given, Id, JsonObject, Shown
 from api.starter import workflow_id_of
 from db import leads, runs
 from db import listing as stored
@@ -172,7 +172,7 @@ class ExecutionGiven(Given):
         title="ExecutionInput", json_schema_extra={"examples": [{"trigger_data": {"budget": "$5000"}}]}
     )
 
-    trigger_data: JsonObject = Field({}, description="What templates see as `trigger`.")
+    trigger_data: Data = Field({}, description="What templates see as `trigger`.")
     lead_id: UUID | None = Field(None, description="The lead that the run is about.")
 
 
