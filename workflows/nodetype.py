@@ -5,17 +5,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from inspect import isclass
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticCustomError, PydanticUndefined
 
+from workflows import conditions
 from workflows.graph import Join, OnError
 from workflows.messages import EdgeRule, Outcome, Scope
 from workflows.problems import Problem
 from workflows.storable import Path
+
+W = TypeVar("W", bound="Way")
 
 
 class Refused(Exception):
@@ -56,6 +59,21 @@ class Part(BaseModel):
     """An object inside a config, written in camelCase; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Way(Part):
+    """An object inside a config that names a way out."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+
+
+def distinct(ways: list[W]) -> list[W]:
+    """Refuse two ways of one id."""
+    ids = [way.id for way in ways]
+    twice = sorted({each for each in ids if ids.count(each) > 1})
+    if twice:
+        raise PydanticCustomError("duplicate_id", "every id may come once: {ids}", {"ids": ", ".join(twice)})
+    return ways
 
 
 class Retry(Part):
@@ -189,7 +207,15 @@ class Situation:
     """The activity's time: its marker records what came of it."""
     zone: str
     edges: tuple[EdgeRule, ...] = ()
-    notes: list[str] = field(default_factory=list)
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """Of `workflow`, `node`, `execution` and, if there is one, `lead`."""
+
+    def weigh(self, rule: Mapping[str, Any], name: str) -> conditions.Verdict:
+        """Decide a rule of the config, by its place there."""
+        try:
+            return conditions.evaluate(rule, self.scope, now=self.now, zone=self.zone)
+        except conditions.ConditionError as error:
+            raise Refused("bad_condition", f"{name}: {error}") from error
 
 
 class NodeType:
@@ -203,6 +229,8 @@ class NodeType:
     example: ClassVar[dict[str, Any]] = {}
     handles: ClassVar[tuple[str, ...]] = ("default",)
     """The ways out; the first is taken when the node is disabled or `onError` is `continue`."""
+    named_handles: ClassVar[tuple[str, ...]] = ()
+    """Further ways out, as docs write them, that each node's own config names."""
     queue: ClassVar[str | None] = None
     """Task queue of an outward effect; None: a local activity (design §5)."""
     fast_path: ClassVar[bool] = False
