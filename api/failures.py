@@ -70,7 +70,8 @@ def of_http(error: HTTPException) -> errors.Refusal:
 
 def of_outage(error: Exception) -> errors.Refusal:
     """Say that the database or Temporal is away, or too busy."""
-    log.warning("unavailable", error=type(error).__name__, reason=str(error)[:200])
+    # The wrapped error says what happened; SQLAlchemy's own text adds the statement and its values.
+    log.warning("unavailable", error=type(error).__name__, reason=str(getattr(error, "orig", error))[:200])
     return errors.Unavailable()
 
 
