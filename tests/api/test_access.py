@@ -10,7 +10,7 @@ from tests.api.conftest import Publish, Tenant, drawing, key, speaking
 
 pytestmark = pytest.mark.anyio
 
-PUBLIC = {"health_live", "health_ready", "metrics_show", "form_show", "form_submit"}
+PUBLIC = {"health_live", "health_ready", "metrics_show", "form_show", "form_submit", "hook_call"}
 BODIES: dict[str, Any] = {
     "workflow_create": {"name": "Other"},
     "workflow_update": {"name": "Renamed"},
@@ -20,6 +20,7 @@ BODIES: dict[str, Any] = {
     "form_field_update": {"label": "Changed"},
     "form_fields_reorder": {"field_ids": []},
     "execution_create": {},
+    "hook_rotate": {"url": True},
     "lead_update": {"company": "Acme"},
     "webhook_endpoint_create": {"url": "https://example.com/hook"},
     "webhook_endpoint_update": {"is_enabled": False},
