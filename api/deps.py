@@ -109,9 +109,10 @@ class Platform:
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
 
-    def start_soon(self, workspace_id: UUID, execution_id: UUID) -> None:
-        """Start a committed execution; if that fails, the dispatcher finds its row."""
-        self.background.spawn(self.starter.start(workspace_id, execution_id))
+    def start_soon(self, workspace_id: UUID, *execution_ids: UUID) -> None:
+        """Start committed executions; if that fails, the dispatcher finds their rows."""
+        for execution_id in execution_ids:
+            self.background.spawn(self.starter.start(workspace_id, execution_id))
 
 
 def platform_of(request: Request) -> Platform:

@@ -1,10 +1,10 @@
 """A submission of a public form or a hook: everything it leaves behind, in one transaction (design §4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import func, literal_column, select, text
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from db import idempotency
+from db import idempotency, reactions
 from db.models import Lead, WorkflowExecution
 from db.session import to_json
 from workflows.fields import Field
@@ -28,8 +28,9 @@ FORM = text("""
     WHERE f.workspace_id = :workspace_id AND f.id = :workflow_id AND f.deleted_at IS NULL
       AND f.status IN ('active', 'paused')
 """)
-# Answers, event, run and usage are one statement: four tables, one round trip, and nothing to compile.
-RECORDS = text("""
+# Answers, event, run and usage are one statement: four tables, one round trip, and nothing to compile. It
+# returns who reacts to a new lead.
+RECORDS = text(f"""
     WITH given AS (SELECT CAST(:workspace_id AS uuid) AS workspace_id, CAST(:lead_id AS uuid) AS lead_id,
                           CAST(:execution_id AS uuid) AS execution_id, CAST(:runs AS boolean) AS runs),
     answers AS (
@@ -50,11 +51,13 @@ RECORDS = text("""
                                        trigger_type, trigger_node_id, status, idempotency_key, trigger_data)
       SELECT g.workspace_id, g.execution_id, :workflow_id, :version_id, g.lead_id, :trigger_type,
              :trigger_node_id, 'queued', :run_key, CAST(:trigger_data AS jsonb)
-      FROM given g WHERE g.runs)
-    INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
-                              related_resource_type, related_resource_id)
-    SELECT g.workspace_id, :usage_id, :usage_type, 'api', 1, false, :related_type, :related_id
-    FROM given g
+      FROM given g WHERE g.runs),
+    used AS (
+      INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
+                                related_resource_type, related_resource_id)
+      SELECT g.workspace_id, :usage_id, :usage_type, 'api', 1, false, :related_type, :related_id
+      FROM given g)
+    {reactions.LISTENING}
 """)
 LEAD_COLUMNS = ("first_name", "last_name", "phone", "company", "timezone")
 
@@ -76,7 +79,7 @@ class Channel:
     trigger_type: str
     event_type: str
     usage_type: str
-    source: str
+    source: Literal["form", "webhook"]
     told: str
 
 
@@ -149,6 +152,13 @@ class Accepted:
     """It is a repeat; this was the answer."""
     execution_id: UUID | None = None
     """The run to start, if there is one."""
+    reactions: tuple[UUID, ...] = ()
+    """Runs of other workflows, which the new lead starts."""
+
+    @property
+    def started(self) -> tuple[UUID, ...]:
+        """Name all runs to start after the commit."""
+        return (*((self.execution_id,) if self.execution_id else ()), *self.reactions)
 
 
 @dataclass(frozen=True)
@@ -198,8 +208,26 @@ async def accept(session: AsyncSession, form: Form, submission: Submission) -> A
     if known and submission.policy is Policy.IGNORE:
         return Accepted()
     runs = not (known and submission.policy is Policy.UPDATE_ONLY)
-    await session.execute(RECORDS, _records(form, submission, lead.id if lead else None, runs=runs))
-    return Accepted(execution_id=submission.execution_id if runs else None)
+    given = _records(form, submission, lead, runs=runs)
+    listeners = (await session.execute(RECORDS, given)).all()
+    reacting = await _react(session, form, lead, given["event_id"], listeners) if listeners and lead else []
+    return Accepted(
+        execution_id=submission.execution_id if runs else None,
+        reactions=tuple(reacting),
+    )
+
+
+async def _react(
+    session: AsyncSession,
+    form: Form,
+    lead: LeadFound,
+    event_id: UUID,
+    listeners: Sequence[reactions.Listener],
+) -> list[UUID]:
+    change = reactions.Change(
+        event="lead_created", lead_id=lead.id, event_id=event_id, by=form.channel.source
+    )
+    return await reactions.queue(session, form.workspace_id, change, listeners)
 
 
 async def _refuse_closed(session: AsyncSession, form: Form, submission: Submission) -> None:
@@ -250,7 +278,8 @@ async def _save_lead(session: AsyncSession, form: Form, submission: Submission) 
     return LeadFound(row.id, bool(row.is_new) or not changed) if row else LeadFound(UUID(int=0), is_new=False)
 
 
-def _records(form: Form, submission: Submission, lead_id: UUID | None, *, runs: bool) -> dict[str, Any]:
+def _records(form: Form, submission: Submission, lead: LeadFound | None, *, runs: bool) -> dict[str, Any]:
+    lead_id = lead.id if lead else None
     answers = [
         {"id": str(uuid7()), "form_field_id": str(form.field_ids[key]), "value": value}
         for key, value in submission.values.items()
@@ -261,6 +290,7 @@ def _records(form: Form, submission: Submission, lead_id: UUID | None, *, runs: 
         "version_id": form.version_id,
         "trigger_node_id": form.trigger_node_id,
         "lead_id": lead_id,
+        "awaited": reactions.TRIGGERS["lead_created"] if lead and lead.is_new else None,
         "runs": runs,
         "execution_id": submission.execution_id,
         "run_key": submission.run_key,

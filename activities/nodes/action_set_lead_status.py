@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
-from db import effects, leads
+from db import effects, leads, reactions
 from workflows.messages import Outcome
 from workflows.nodes.action_set_lead_status import Config
 
@@ -35,7 +35,7 @@ async def _move(session: AsyncSession, step: Step) -> dict[str, Any]:
         raise StepFailed("lead_gone", "The lead no longer exists.")
     if not moved.changed:
         return _unmoved(config, moved.before, status)
-    await leads.add_event(
+    event = await leads.add_event(
         session,
         step.workspace_id,
         step.lead_id,
@@ -44,6 +44,17 @@ async def _move(session: AsyncSession, step: Step) -> dict[str, Any]:
         metadata={"from": moved.before, "to": moved.after},
         execution_id=step.given.execution_id,
     )
+    change = reactions.Change(
+        event="status_changed",
+        lead_id=step.lead_id,
+        event_id=event.id,
+        by="execution",
+        execution_id=step.given.execution_id,
+        before=moved.before,
+        after=moved.after,
+    )
+    # Who reacts is queued here and started by the dispatcher: the API alone starts runs.
+    await reactions.react(session, step.workspace_id, change)
     return {"changed": True, "from": moved.before, "to": moved.after}
 
 

@@ -124,8 +124,7 @@ async def hook_call(
     if accepted.earlier is not None:
         receipt = calls.Receipt.model_validate_json(accepted.earlier.body)
         return JSONResponse(receipt.model_dump(mode="json"), 202, {"Idempotent-Replayed": "true"})
-    if accepted.execution_id is not None:
-        platform.start_soon(hook.workspace_id, accepted.execution_id)
+    platform.start_soon(hook.workspace_id, *accepted.started)
     return JSONResponse(receipt.model_dump(mode="json"), 202)
 
 

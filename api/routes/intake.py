@@ -152,8 +152,7 @@ async def _submit(
         if accepted.earlier.request_hash != submission.claim.request_hash:
             raise errors.KeyReused("This was already sent, with other answers.")
         return Receipt.model_validate_json(accepted.earlier.body), True
-    if accepted.execution_id is not None:
-        platform.start_soon(form.workspace_id, accepted.execution_id)
+    platform.start_soon(form.workspace_id, *accepted.started)
     return receipt, False
 
 

@@ -5,15 +5,15 @@ from typing import Annotated
 from uuid import UUID
 from zoneinfo import available_timezones
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, BackgroundTasks, Query
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
 
 from api import errors
 from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window, Windowed
-from api.deps import Session
+from api.deps import OurPlatform, Platform, Session
 from api.schemas import Filter, Given, Id, JsonObject, ShortText, Shown
-from db import changes, leads
+from db import changes, leads, reactions
 from db.models import Lead
 from workflows.fields import normal_email
 
@@ -154,12 +154,18 @@ async def lead_show(
 
 @router.patch("/v1/leads/{lead_id}", summary="Change a lead", responses=errors.responses(errors.Conflict))
 async def lead_update(
+    *,
     lead_id: Id,
     body: LeadChange,
     caller: Annotated[Caller, requires("leads:write")],
     session: Session,
+    platform: OurPlatform,
+    afterwards: BackgroundTasks,
 ) -> LeadWithFields:
-    """A change of status leaves a STATUS_CHANGED event, any other change a LEAD_UPDATED one."""
+    """A change of status leaves a STATUS_CHANGED event, any other change a LEAD_UPDATED one.
+
+    Workflows with a TRIGGER_LEAD_STATUS_CHANGED start by a change of status.
+    """
     given = body.model_dump(exclude_unset=True)
     for name in ("email", "status"):
         if name in given and given[name] is None:
@@ -174,7 +180,9 @@ async def lead_update(
         await _note(
             session, caller, lead_id, "LEAD_UPDATED", {"fields": sorted([*given, *["email"] * bool(email)])}
         )
-    await _move(session, caller, lead_id, status)
+    # They start once the answer is out, so after the commit.
+    for execution_id in await _move(session, caller, lead_id, status):
+        afterwards.add_task(_start, platform, caller.workspace_id, execution_id)
     return await _read(session, caller, lead_id)
 
 
@@ -226,20 +234,35 @@ async def _change_email(session: Session, caller: Caller, lead: Lead, email: str
         raise errors.Conflict("Another lead of this workflow has this address.", errors=[detail])
 
 
-async def _move(session: Session, caller: Caller, lead_id: UUID, status: str | None) -> None:
+async def _move(session: Session, caller: Caller, lead_id: UUID, status: str | None) -> list[UUID]:
+    """Move the lead and queue the runs that react to it."""
     if status is None:
-        return
+        return []
     moved = await leads.set_status(session, caller.workspace_id, lead_id, status)
-    if moved is not None and moved.changed:
-        metadata: JsonObject = {"from": moved.before, "to": moved.after}
-        await _note(session, caller, lead_id, "STATUS_CHANGED", metadata)
+    if moved is None or not moved.changed:
+        return []
+    metadata: JsonObject = {"from": moved.before, "to": moved.after}
+    event_id = await _note(session, caller, lead_id, "STATUS_CHANGED", metadata)
+    change = reactions.Change(
+        event="status_changed",
+        lead_id=lead_id,
+        event_id=event_id,
+        by="api",
+        before=moved.before,
+        after=moved.after,
+    )
+    return await reactions.react(session, caller.workspace_id, change)
+
+
+async def _start(platform: Platform, workspace_id: UUID, execution_id: UUID) -> None:
+    platform.start_soon(workspace_id, execution_id)
 
 
 async def _note(
     session: Session, caller: Caller, lead_id: UUID, event_type: str, metadata: JsonObject
-) -> None:
+) -> UUID:
     who: JsonObject = {"api_key_id": str(caller.api_key_id)} if caller.api_key_id else {}
-    await leads.add_event(
+    event = await leads.add_event(
         session,
         caller.workspace_id,
         lead_id,
@@ -247,3 +270,4 @@ async def _note(
         metadata={**metadata, **who},
         user_id=caller.user_id,
     )
+    return event.id
