@@ -34,7 +34,7 @@ class NotifyTeam(NodeType):
     title = "Notify the team"
     summary = (
         "Sends a plain-text e-mail to the workspace's `owner`, to all members of a `role` who have joined, "
-        "or to `emails`: one mail that all of them see each other on. Where there is nobody it sends nothing, "
+        "or to `emails`: one mail that all of them see each other on. If there is nobody it sends nothing, "
         "says so in its output and goes on. If nobody can tell whether the mail went out, it is sent again."
     )
     Config = Config
