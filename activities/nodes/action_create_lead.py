@@ -1,6 +1,7 @@
 """Creates a lead, or completes the one that is there."""
 
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -8,7 +9,7 @@ from activities import edits
 from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
-from db import effects, leads
+from db import effects, leads, reactions
 from db.leads import Upserted
 from workflows import fields
 from workflows.messages import Outcome
@@ -66,7 +67,7 @@ async def _fill(session: AsyncSession, step: Step, made: Upserted) -> dict[str, 
     lead_id = made.lead.id
     changed = await edits.make(session, step.workspace_id, lead_id, values, setting="fields")
     if made.created or changed:
-        await leads.add_event(
+        event = await leads.add_event(
             session,
             step.workspace_id,
             lead_id,
@@ -75,4 +76,16 @@ async def _fill(session: AsyncSession, step: Step, made: Upserted) -> dict[str, 
             metadata={"fields": changed, "workflow_id": str(step.given.workflow_id)},
             execution_id=step.given.execution_id,
         )
+        if made.created:
+            await reactions.react(session, step.workspace_id, _creation(step, lead_id, event.id))
     return {"lead_id": str(lead_id), "created": made.created, "changed": changed}
+
+
+def _creation(step: Step, lead_id: UUID, event_id: UUID) -> reactions.Change:
+    return reactions.Change(
+        event="lead_created",
+        lead_id=lead_id,
+        event_id=event_id,
+        by="execution",
+        execution_id=step.given.execution_id,
+    )
