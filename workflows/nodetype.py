@@ -152,6 +152,8 @@ class NodeType:
     fast_timeout: ClassVar[timedelta] = timedelta(seconds=5)
     passes: ClassVar[bool] = False
     """Decided by the walk alone: no activity, no event."""
+    waits: ClassVar[bool] = False
+    """Its activity is shown the events that the run heard, and may ask to be woken by more."""
     never_runs: ClassVar[bool] = False
     timeout: ClassVar[timedelta] = timedelta(seconds=10)
     requires_lead: ClassVar[bool] = False

@@ -26,7 +26,7 @@ from api.mirror.events import (
     WasReset,
     Woke,
 )
-from workflows.execution import told_by
+from workflows.failures import told_by
 from workflows.graph import split_key
 from workflows.messages import Begun, ExecutionInput, ExecutionResult, Outcome
 

@@ -23,7 +23,7 @@ from api.mirror.events import (
 )
 from api.mirror.pages import Pages
 from api.mirror.state import OpenStep, State, began, feeding, masked
-from workflows.execution import summary
+from workflows.graph import summary
 from workflows.messages import Begun, ExecutionInput, Outcome, StepError
 from workflows.run import Event as Decided
 from workflows.run import Passed, Ready, Run
