@@ -49,10 +49,12 @@ def _build(app: FastAPI) -> dict[str, Any]:
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     problem = errors.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs", {}))
-    schemas["Problem"] = problem
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    for name, ours in {**problem.pop("$defs", {}), "Problem": problem}.items():
+        if name in schemas:
+            raise ValueError(f"two schemas are called {name}")
+        schemas[name] = ours
     for route, operation in _operations(app, document):
         _complete(route, operation)
     return _retitled(document)

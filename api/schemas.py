@@ -1,10 +1,11 @@
 """What the models of several resources share."""
 
+import json
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Given(BaseModel):
@@ -24,4 +25,19 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
 ShortText = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 LongText = Annotated[str, Field(max_length=5000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 JsonObject = dict[str, Any]
+
+
+def at_most(size: int) -> AfterValidator:
+    """Limit a JSON value by its length in bytes: what is stored also travels through Temporal."""
+
+    def check(value: JsonObject) -> JsonObject:
+        if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > size:
+            raise ValueError(f"has more than {size} bytes as JSON")
+        return value
+
+    return AfterValidator(check)
+
+
+Settings = Annotated[JsonObject, at_most(64 * 1024)]
+Data = Annotated[JsonObject, at_most(256 * 1024)]
 Filter = Annotated[str, Field(min_length=1, max_length=320, pattern=r"^[^\x00-\x1f\x7f]+$")]

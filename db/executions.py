@@ -1,6 +1,6 @@
-"""Executions as the mirror writes them: their status is a projection of Temporal's history."""
+"""Executions as the mirror sees them: their status is a projection of Temporal's history (db/mirrors.py)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -23,17 +23,6 @@ async def lock(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
     statement = select(WorkflowExecution.workflow_id).where(*_is(workspace_id, execution_id))
     workflow_id: UUID | None = await session.scalar(statement.with_for_update())
     return workflow_id
-
-
-async def mirror(
-    session: AsyncSession, workspace_id: UUID, execution_id: UUID, columns: Mapping[str, Any]
-) -> None:
-    """Write what history says of an execution, and when it was read."""
-    await session.execute(
-        update(WorkflowExecution)
-        .where(*_is(workspace_id, execution_id))
-        .values(**columns, mirrored_at=func.now())
-    )
 
 
 async def touch(session: AsyncSession, workspace_id: UUID, execution_ids: Iterable[UUID]) -> None:

@@ -27,6 +27,7 @@ ADD = text(
         attempt integer)
     WHERE EXISTS (
         SELECT FROM workflow_executions e WHERE e.workspace_id = :workspace_id AND e.id = r.execution_id)
+    ON CONFLICT DO NOTHING
     """
 ).bindparams(bindparam("rows", type_=JSONB()))
 

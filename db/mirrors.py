@@ -7,8 +7,8 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import delete, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -36,6 +36,78 @@ class Cursor:
     closed: bool
 
 
+@dataclass(frozen=True)
+class Page:
+    """What was read up to a cursor, as rows of JSON."""
+
+    workflow_id: UUID
+    cursor: Cursor
+    execution: dict[str, Any]
+    steps: list[dict[str, Any]]
+    logs: list[dict[str, Any]]
+
+
+# One statement, so that a run costs one round trip; nothing is written unless the cursor moved. The first
+# cursor has the execution's own id, which makes it the only one, whichever run two mirrors saw first. Columns
+# that `execution` does not name keep their values. The node is looked up in the draft: one that was deleted
+# since leaves the step without it, as its deletion would have.
+WRITE = """
+    WITH moved AS ({moved}),
+    told AS (
+        UPDATE workflow_executions e SET
+            (status, status_reason, output_data, error, temporal_run_id, started_at, finished_at) = (
+                SELECT p.status, p.status_reason, p.output_data, p.error, p.temporal_run_id, p.started_at,
+                    p.finished_at
+                FROM jsonb_populate_record(e, :execution) p),
+            mirrored_at = clock_timestamp(), updated_at = clock_timestamp()
+        WHERE e.workspace_id = :workspace_id AND e.id = :execution_id AND EXISTS (SELECT FROM moved)),
+    stepped AS (
+        INSERT INTO execution_steps AS s (
+            workspace_id, execution_id, workflow_node_id, id, node_id, node_type, label, visit, step_number,
+            status, skip_reason, handle, attempt, input_data, output_data, error, started_at, finished_at,
+            created_at, updated_at)
+        SELECT :workspace_id, :execution_id, n.id, r.id, r.node_id, r.node_type, r.label, r.visit,
+            r.step_number, r.status, r.skip_reason, r.handle, r.attempt, r.input_data, r.output_data, r.error,
+            r.started_at, r.finished_at, r.created_at, r.updated_at
+        FROM jsonb_populate_recordset(NULL::execution_steps, :steps) r
+        LEFT JOIN workflow_nodes n ON n.workspace_id = :workspace_id AND n.workflow_id = :workflow_id
+            AND n.react_flow_node_id = r.node_id
+        WHERE EXISTS (SELECT FROM moved)
+        ON CONFLICT (workspace_id, execution_id, node_id, visit) DO UPDATE SET
+            status = excluded.status, step_number = excluded.step_number, handle = excluded.handle,
+            skip_reason = excluded.skip_reason, attempt = excluded.attempt, error = excluded.error,
+            input_data = excluded.input_data, output_data = excluded.output_data,
+            started_at = excluded.started_at, finished_at = excluded.finished_at,
+            created_at = excluded.created_at, updated_at = excluded.updated_at),
+    logged AS (
+        INSERT INTO execution_logs (
+            workspace_id, execution_id, created_at, id, execution_step_id, node_id, visit, log_level, message,
+            data, source, run_id, event_id)
+        SELECT :workspace_id, :execution_id, r.created_at, r.id, r.execution_step_id, r.node_id, r.visit,
+            r.log_level, r.message, r.data, 'history', r.run_id, r.event_id
+        FROM jsonb_populate_recordset(NULL::execution_logs, :logs) r
+        WHERE EXISTS (SELECT FROM moved)
+        ON CONFLICT DO NOTHING)
+    SELECT count(*) FROM moved
+"""
+FIRST = """
+    INSERT INTO mirror_cursors (id, workspace_id, execution_id, run_id, last_event_id, state, closed)
+    VALUES (:execution_id, :workspace_id, :execution_id, :run_id, :event_id, :state, :closed)
+    ON CONFLICT DO NOTHING RETURNING 1
+"""
+NEXT = """
+    UPDATE mirror_cursors SET
+        run_id = :run_id, last_event_id = :event_id, state = :state, closed = :closed,
+        updated_at = clock_timestamp()
+    WHERE workspace_id = :workspace_id AND execution_id = :execution_id
+        AND run_id = :old_run_id AND last_event_id = :old_event_id
+    RETURNING 1
+"""
+TYPES = [bindparam(name, type_=JSONB()) for name in ("execution", "steps", "logs", "state")]
+CREATE = text(WRITE.format(moved=FIRST)).bindparams(*TYPES)
+MOVE = text(WRITE.format(moved=NEXT)).bindparams(*TYPES)
+
+
 async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Cursor | None:
     """Read an execution's cursor."""
     found = (
@@ -50,34 +122,29 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
     return Cursor(Position(found.run_id, found.last_event_id), found.state, found.closed)
 
 
-async def create(session: AsyncSession, workspace_id: UUID, execution_id: UUID, cursor: Cursor) -> bool:
-    """Set an execution's first cursor; False if another mirror was faster."""
-    statement = (
-        insert(MirrorCursor)
-        # The execution's own id makes the cursor the only one, whichever run two mirrors saw first.
-        .values(id=execution_id, workspace_id=workspace_id, execution_id=execution_id, **_columns(cursor))
-        .on_conflict_do_nothing()
-        .returning(MirrorCursor.id)
-    )
-    return (await session.execute(statement)).first() is not None
-
-
-async def move(
-    session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, old: Position, new: Cursor
+async def write(
+    session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, old: Position | None, page: Page
 ) -> bool:
-    """Move the cursor on; False if it no longer stands where the caller read it."""
-    statement = (
-        update(MirrorCursor)
-        .where(
-            MirrorCursor.workspace_id == workspace_id,
-            MirrorCursor.execution_id == execution_id,
-            MirrorCursor.run_id == old.run_id,
-            MirrorCursor.last_event_id == old.event_id,
-        )
-        .values(**_columns(new))
-        .returning(MirrorCursor.id)
-    )
-    return (await session.execute(statement)).first() is not None
+    """Move the cursor and write what was read up to it; False, and nothing is written, if it is not at `old`.
+
+    Without an `old` the cursor is the execution's first.
+    """
+    values = {
+        "workspace_id": workspace_id,
+        "execution_id": execution_id,
+        "workflow_id": page.workflow_id,
+        "execution": page.execution,
+        "steps": page.steps,
+        "logs": page.logs,
+        "run_id": page.cursor.position.run_id,
+        "event_id": page.cursor.position.event_id,
+        "state": page.cursor.state,
+        "closed": page.cursor.closed,
+    }
+    if old is not None:
+        values |= {"old_run_id": old.run_id, "old_event_id": old.event_id}
+    moved = await session.scalar(CREATE if old is None else MOVE, values)
+    return bool(moved)
 
 
 async def forget(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> None:
@@ -111,12 +178,3 @@ async def listen(url: str | URL) -> AsyncGenerator[UUID | None]:
                 yield UUID(notice.payload)
             except ValueError:
                 continue
-
-
-def _columns(cursor: Cursor) -> dict[str, Any]:
-    return {
-        "run_id": cursor.position.run_id,
-        "last_event_id": cursor.position.event_id,
-        "state": cursor.state,
-        "closed": cursor.closed,
-    }

@@ -7,37 +7,24 @@ from time import monotonic
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from api.mirror.events import Event, Started
+from api.mirror.events import Event
 from api.mirror.history import Histories, UnknownRun
 from api.mirror.pages import Pages
 from api.mirror.projection import Projection
-from api.mirror.rows import Changes, plain
 from api.mirror.state import State
+from api.mirror.track import Chapter, Foreign, Overtaken, Track, opened, write
 from db import doors, executions, logs, mirrors, steps
-from db.jsonb import storable
 from db.mirrors import Cursor, Position
 from db.session import Database
 
 Kept = TypeVar("Kept")
 
-JSON_COLUMNS = {"output_data", "error"}
 KEPT = 256
 """Open executions whose projection stays in memory; the others are read from their cursor again."""
 REMEMBERED = 10_000
 """Closed executions that are known to be mirrored."""
 SETTLED = 1.0
 """Seconds after a close in which a late hint is not worth a look."""
-
-
-class Overtaken(Exception):
-    """Another mirror moved the cursor first; nothing was written."""
-
-
-class Foreign(Exception):
-    """The execution is not in this database."""
 
 
 class Superseded(Exception):
@@ -54,53 +41,6 @@ class Look:
     """When it closed, if this look found out."""
     missing: bool = False
     """Temporal has no run of it."""
-
-
-@dataclass
-class Track:
-    """One execution as this follower knows it."""
-
-    execution_id: UUID
-    workspace_id: UUID
-    workflow_id: UUID
-    position: Position
-    projection: Projection
-    is_stored: bool
-    """Its cursor is in the database."""
-
-    @property
-    def is_over(self) -> bool:
-        """Tell whether the execution has ended; with a run that is continued as new it has not."""
-        ended = self.projection.ended
-        return ended is not None and not ended.next_run_id
-
-    def cursor(self) -> Cursor:
-        """Say where the mirror stands; what is over needs no state."""
-        state = {} if self.is_over else self.projection.frozen()
-        return Cursor(self.position, storable(state), self.is_over)
-
-    def turn_over(self, run_id: str) -> None:
-        """Go on with the run that continues this one."""
-        projection = self.projection
-        self.projection = Projection(projection.pages, run_id=run_id, state=projection.carried())
-        self.position = Position(run_id, 0)
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One run of an execution, read as a whole."""
-
-    run_id: str
-    events: list[Event]
-    last_event_id: int
-
-    @property
-    def start(self) -> Started:
-        """Give the run's first event."""
-        first = self.events[0]
-        if not isinstance(first, Started):
-            raise TypeError(f"run {self.run_id} begins with {type(first).__name__}")
-        return first
 
 
 class Follower:
@@ -168,7 +108,7 @@ class Follower:
         chapter = Chapter("", await self._histories.decode(page.events), page.events[-1].event_id)
         if chapter.start.continued_from:
             return None
-        track = self._fresh(execution_id, chapter)
+        track = opened(execution_id, chapter, verbose=self._verbose)
         try:
             await self._take_in(track, chapter.events, chapter.last_event_id)
         except (Overtaken, Superseded):
@@ -184,7 +124,11 @@ class Follower:
         if cursor.closed:
             remember(self._closed, execution_id, (current, monotonic()), most=REMEMBERED)
             return Look(closed=True)
-        look = await self._advance(await self._thaw(execution_id, workspace_id, cursor))
+        try:
+            look = await self._advance(await self._thaw(execution_id, workspace_id, cursor))
+        except UnknownRun:
+            # The run it stands in has expired, while the one that continues it is still there.
+            return await self._retell(execution_id, await self._story(execution_id, current))
         if look.closed and not self.knows_closed(execution_id, current):
             # It closed, and yet there is another run: it was reset after its end.
             return await self._retell(execution_id, await self._story(execution_id, current))
@@ -208,7 +152,7 @@ class Follower:
             advanced = True
 
     async def _take_in(self, track: Track, events: list[Event], last_event_id: int) -> None:
-        old = track.position
+        old = track.position if track.is_stored else None
         track.projection.apply(events)
         ended = track.projection.ended
         if ended is not None and ended.was_reset:
@@ -217,18 +161,7 @@ class Follower:
         if ended is not None and ended.next_run_id:
             track.turn_over(ended.next_run_id)
         async with self._database.workspace(track.workspace_id) as session:
-            await self._place(session, track, old)
-            await save(session, track, track.projection.pages.take())
-        track.is_stored = True
-
-    async def _place(self, session: AsyncSession, track: Track, old: Position) -> None:
-        ids = track.workspace_id, track.execution_id
-        if not track.is_stored:
-            placed = await first_cursor(session, track)
-        else:
-            placed = await mirrors.move(session, *ids, old=old, new=track.cursor())
-        if not placed:
-            raise Overtaken
+            await write(session, track, old)
 
     # ── the whole story
 
@@ -248,7 +181,7 @@ class Follower:
 
     async def _retell(self, execution_id: UUID, story: list[Chapter]) -> Look:
         """Write the rows of a whole story in place of what was there."""
-        track = self._fresh(execution_id, story[0])
+        track = opened(execution_id, story[0], verbose=self._verbose)
         for chapter in story:
             if chapter is not story[0]:
                 track.turn_over(chapter.run_id)
@@ -266,20 +199,10 @@ class Follower:
                 await logs.forget(session, track.workspace_id, execution_id)
                 await steps.forget(session, track.workspace_id, execution_id)
             await mirrors.forget(session, track.workspace_id, execution_id)
-            await self._place(session, track, track.position)
-            await save(session, track, track.projection.pages.take())
-        track.is_stored = True
+            await write(session, track, None)
         return self._look_of(track, advanced=True)
 
     # ── tracks
-
-    def _fresh(self, execution_id: UUID, chapter: Chapter) -> Track:
-        given = chapter.start.input
-        pages = Pages(execution_id, verbose=self._verbose)
-        projection = Projection(pages, run_id=chapter.run_id)
-        position = Position(chapter.run_id, 0)
-        ids = execution_id, given.workspace_id, given.workflow_id
-        return Track(*ids, position, projection, is_stored=False)
 
     async def _stored(self, execution_id: UUID) -> tuple[UUID, Cursor | None]:
         async with self._database.door() as session:
@@ -311,27 +234,6 @@ class Follower:
     def _is_settled(self, execution_id: UUID) -> bool:
         _, since = self._closed.get(execution_id, ("", -SETTLED))
         return execution_id in self._foreign or monotonic() - since < SETTLED
-
-
-async def first_cursor(session: AsyncSession, track: Track) -> bool:
-    """Set the first cursor; an execution that this database does not have cannot have one."""
-    try:
-        return await mirrors.create(session, track.workspace_id, track.execution_id, track.cursor())
-    except IntegrityError as error:
-        raise Foreign from error
-
-
-async def save(session: AsyncSession, track: Track, changes: Changes) -> None:
-    """Write rows; the cursor was moved in the same transaction, so nobody else writes the same ones."""
-    ids = track.workspace_id, track.execution_id
-    columns = {
-        name: storable(value) if name in JSON_COLUMNS else value for name, value in changes.execution.items()
-    }
-    await executions.mirror(session, *ids, columns)
-    rows = [plain(row) for row in changes.steps.values()]
-    await steps.save(session, *ids, workflow_id=track.workflow_id, rows=rows)
-    lines = [{**plain(row), "execution_id": str(track.execution_id)} for row in changes.logs]
-    await logs.add(session, track.workspace_id, lines, source="history")
 
 
 def remember(kept: OrderedDict[UUID, Kept], execution_id: UUID, value: Kept, *, most: int) -> None:

@@ -26,4 +26,4 @@ class Pace:
     """Since a close that was not mirrored: half of the dev server's retention."""
     patience: float = 30
     """The longest pause after errors."""
-    concurrency: int = 16
+    concurrency: int = 8

@@ -15,8 +15,8 @@ ENDINGS = {"completed": "INFO", "cancelled": "WARN", "failed": "ERROR"}
 class Pages:
     """Collects what events changed; `take` hands it over.
 
-    What the step rows tell already (started, asleep, skipped) goes into the log only if `verbose`: a line
-    takes as much room as a step.
+    What the step rows tell already (started, asleep, completed, skipped) goes into the log only if `verbose`:
+    a line takes as much room as a step.
     """
 
     def __init__(self, execution_id: UUID, *, verbose: bool = False) -> None:
@@ -87,21 +87,15 @@ class Pages:
             level = line.level if line.level in LEVELS else "INFO"
             self._log(level, str(self._shown(node, line.message)), data=self._shown(node, line.data), key=key)
 
-    def tell(
-        self, node: Node, key: str, what: str, *, level: str = "INFO", error: dict[str, Any] | None = None
-    ) -> None:
-        """Write how a step ended."""
-        message = f"{node.label or node.type} {what}"
-        if error is not None:
-            message, data = f"{message}: {error['message']}", {"type": error["type"]}
-            self._log(level, message, data=data, key=key)
-            return
-        self._log(level, message, key=key)
+    def fail(self, node: Node, key: str, error: dict[str, Any]) -> None:
+        """Write why a step failed."""
+        message = f"{node.label or node.type} failed: {error['message']}"
+        self._log("ERROR", message, data={"type": error["type"]}, key=key)
 
-    def narrate(self, node: Node, key: str, what: str) -> None:
+    def narrate(self, node: Node, key: str, what: str, *, level: str = "DEBUG") -> None:
         """Write what the step's row tells as well, where that is wanted."""
         if self._verbose:
-            self._log("DEBUG", f"{node.label or node.type} {what}", key=key)
+            self._log(level, f"{node.label or node.type} {what}", key=key)
 
     def _shown(self, node: Node, value: Any) -> Any:
         return MASK if node.id in self.hidden and value is not None else value

@@ -211,7 +211,7 @@ class Projection:
     def _finish(self, event: Event, key: str, step: OpenStep, outcome: Outcome) -> None:
         del self.state.steps[key]
         self._show(event, key, step, "completed", outcome=outcome, finished_at=event.at)
-        self.pages.tell(self._live().node_of(key), key, "completed")
+        self.pages.narrate(self._live().node_of(key), key, "completed", level="INFO")
         self._follow(event, self._live().finish(key, outcome))
 
     def _fail(self, event: Event, key: str, step: OpenStep, error: StepError) -> None:
@@ -221,7 +221,7 @@ class Projection:
         outcome = run.recover(key, error)
         handle = ",".join(outcome.handles) if outcome else None
         self._show(event, key, step, "failed", error=told, handle=handle, finished_at=event.at)
-        self.pages.tell(run.node_of(key), key, "failed", level="ERROR", error=told)
+        self.pages.fail(run.node_of(key), key, told)
         if outcome is None:
             step.failed, step.error = True, told
             return

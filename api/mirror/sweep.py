@@ -64,14 +64,21 @@ class Sweep:
             async with slots:
                 return await self._follower.look(row.execution_id)
 
-        looks = await asyncio.gather(*map(look, found))
+        looks = await asyncio.gather(*map(look, found), return_exceptions=True)
+        failed = [looked for looked in looks if isinstance(looked, BaseException)]
+        if failed and len(failed) == len(looks):
+            raise failed[0]
         unchanged: dict[UUID, list[UUID]] = defaultdict(list)
         for row, looked in zip(found, looks, strict=True):
-            self._alarm(row, looked)
-            if looked.missing:
+            if isinstance(looked, BaseException):
+                # One that cannot be read must not keep the others from being looked at.
+                self._hint(row.execution_id)
+            elif looked.advanced:
+                self._alarm(row, looked)
+                continue
+            elif looked.missing:
                 await self._lose(row)
-            if not looked.advanced:
-                unchanged[row.workspace_id].append(row.execution_id)
+            unchanged[row.workspace_id].append(row.execution_id)
         for workspace_id, execution_ids in unchanged.items():
             async with self._database.workspace(workspace_id) as session:
                 await executions.touch(session, workspace_id, execution_ids)

@@ -1,5 +1,6 @@
 """The API reference: the OpenAPI document as one page that needs no script and no network."""
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from api import errors
-from api.pages.markup import Markup, document, join, paragraphs, tag
+from api.pages.markup import Markup, document, join, tag
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,9 +41,9 @@ def _page(schema: dict[str, Any]) -> str:
     body = tag(
         "main",
         tag("h1", f"{info['title']} API"),
-        paragraphs(info.get("description", ""), class_="intro"),
+        *_prose(info.get("description", "")),
         tag("p", "For generators: ", tag("a", "openapi.json", href="/openapi.json")),
-        *(_section(name, operations) for name, operations in _by_tag(schema)),
+        *(_section(name, some, schema["components"]["schemas"]) for name, some in _by_tag(schema)),
         tag("h2", "Schemas", id="schemas"),
         *(_model(name, model) for name, model in sorted(schema["components"]["schemas"].items())),
         tag("h2", "Problems", id="problems"),
@@ -60,20 +61,23 @@ def _by_tag(schema: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, 
     yield from groups.items()
 
 
-def _section(name: str, operations: list[tuple[str, str, dict[str, Any]]]) -> Markup:
-    return join(tag("h2", name.replace("-", " ").title(), id=name), *(_operation(*one) for one in operations))
+def _section(name: str, operations: list[tuple[str, str, dict[str, Any]]], schemas: dict[str, Any]) -> Markup:
+    return join(
+        tag("h2", name.replace("-", " ").title(), id=name),
+        *(_operation(*one, schemas=schemas) for one in operations),
+    )
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> Markup:
+def _operation(method: str, path: str, operation: dict[str, Any], *, schemas: dict[str, Any]) -> Markup:
     heading = tag(
         "summary", tag("span", method, class_="method"), tag("code", path), " – ", operation["summary"]
     )
     return tag(
         "details",
         heading,
-        paragraphs(operation.get("description", "")),
+        *_prose(operation.get("description", "")),
         _parameters(operation.get("parameters", [])),
-        _body(operation.get("requestBody")),
+        _body(operation.get("requestBody"), schemas),
         _answers(operation["responses"]),
         id=operation["operationId"],
     )
@@ -99,11 +103,19 @@ def _parameter(one: dict[str, Any]) -> tuple[str, ...]:
     return one["name"], one["in"], "required" if one.get("required") else "", about
 
 
-def _body(body: dict[str, Any] | None) -> Markup:
+def _body(body: dict[str, Any] | None, schemas: dict[str, Any]) -> Markup:
     if body is None:
         return join()
     kinds = [(media, _kind(content.get("schema", {}))) for media, content in body["content"].items()]
-    return join(tag("h3", "Body"), _table(kinds))
+    return join(tag("h3", "Body"), _table(kinds), _example(body, schemas))
+
+
+def _example(body: dict[str, Any], schemas: dict[str, Any]) -> Markup:
+    content = body["content"].get("application/json", {})
+    schema = content.get("schema", {})
+    model = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    examples = [content["example"]] if "example" in content else model.get("examples", [])
+    return join(*(tag("pre", json.dumps(one, indent=2, ensure_ascii=False)) for one in examples[:1]))
 
 
 def _answers(responses: dict[str, Any]) -> Markup:
@@ -124,8 +136,8 @@ def _model(name: str, model: dict[str, Any]) -> Markup:
         (key, _kind(value), "required" if key in required else "", value.get("description", ""))
         for key, value in model.get("properties", {}).items()
     ]
-    about = paragraphs(model.get("description", ""))
-    return tag("details", tag("summary", tag("code", name)), about, _table(rows), id=f"schema-{name}")
+    about = _prose(model.get("description", ""))
+    return tag("details", tag("summary", tag("code", name)), *about, _table(rows), id=f"schema-{name}")
 
 
 def _kind(schema: dict[str, Any]) -> Markup:
@@ -156,6 +168,15 @@ def _problems() -> Markup:
         for kind in errors.kinds()
     ]
     return tag("table", tag("tbody", *rows))
+
+
+def _prose(text: str) -> list[Markup]:
+    """Show a description; what stands between backticks is code."""
+    return [
+        tag("p", *(tag("code", part) if number % 2 else part for number, part in enumerate(block.split("`"))))
+        for block in text.split("\n\n")
+        if block.strip()
+    ]
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Markup:

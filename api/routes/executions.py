@@ -16,7 +16,7 @@ from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window
 from api.deps import Config, OurPlatform, Platform, Session
 from api.idempotency import Idempotent, Made
-from api.schemas import Filter, Given, Id, JsonObject, Shown
+from api.schemas import Data, Given, Id, JsonObject, Shown
 from api.starter import workflow_id_of
 from db import leads, runs
 from db import listing as stored
@@ -27,7 +27,6 @@ router = APIRouter(tags=["executions"])
 Reader = Annotated[Caller, requires("executions:read")]
 Writer = Annotated[Caller, requires("executions:write")]
 Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
-Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
 
 
 class TemporalRun(BaseModel):
@@ -86,61 +85,10 @@ class ExecutionShown(Shown):
         return cls(**own, version=found.version, temporal=run)
 
 
-class StepShown(Shown):
-    """One visit of one node."""
-
-    model_config = ConfigDict(title="ExecutionStep", from_attributes=True)
-
-    id: UUID
-    step_number: int
-    node_id: str = Field(description="React Flow's id.")
-    node_type: str
-    label: str | None
-    visit: int
-    status: Literal["running", "completed", "failed", "skipped", "cancelled"]
-    skip_reason: str | None
-    handle: str | None = Field(description="The way out that was taken.")
-    attempt: int
-    input_data: Any
-    output_data: Any
-    error: JsonObject | None = Field(description="{type, message}")
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
-class LogShown(Shown):
-    """A line of an execution's log."""
-
-    model_config = ConfigDict(title="ExecutionLog", from_attributes=True)
-
-    id: UUID
-    created_at: datetime
-    log_level: Level
-    message: str
-    node_id: str | None
-    visit: int | None
-    attempt: int | None
-    execution_step_id: UUID | None
-    data: Any
-    source: str
-
-
 class ExecutionPage(Page[ExecutionShown]):
     """Executions, newest first."""
 
     model_config = ConfigDict(title="ExecutionPage")
-
-
-class StepPage(Page[StepShown]):
-    """Steps, in the order in which they were decided."""
-
-    model_config = ConfigDict(title="ExecutionStepPage")
-
-
-class LogPage(Page[LogShown]):
-    """Log lines, newest first."""
-
-    model_config = ConfigDict(title="ExecutionLogPage")
 
 
 class ExecutionQuery(Window):
@@ -151,20 +99,6 @@ class ExecutionQuery(Window):
     lead_id: UUID | None = None
 
 
-class StepQuery(Window):
-    """How many steps to list."""
-
-    limit: int = Field(100, ge=1, le=100)
-
-
-class LogQuery(Window):
-    """Which lines to list."""
-
-    level: Level | None = None
-    node_id: Filter | None = Field(None, description="Lines of this node.")
-    step_id: UUID | None = Field(None, description="Lines of this step.")
-
-
 class ExecutionGiven(Given):
     """A run to start."""
 
@@ -172,7 +106,7 @@ class ExecutionGiven(Given):
         title="ExecutionInput", json_schema_extra={"examples": [{"trigger_data": {"budget": "$5000"}}]}
     )
 
-    trigger_data: JsonObject = Field({}, description="What templates see as `trigger`.")
+    trigger_data: Data = Field({}, description="What templates see as `trigger`.")
     lead_id: UUID | None = Field(None, description="The lead that the run is about.")
 
 
@@ -247,48 +181,6 @@ async def execution_show(
     return ExecutionShown.of(found, platform.config)
 
 
-@router.get("/v1/executions/{execution_id}/steps", summary="List an execution's steps")
-async def execution_steps_list(
-    execution_id: Id,
-    caller: Reader,
-    session: Session,
-    paging: OurPaging,
-    query: Annotated[StepQuery, Query()],
-) -> StepPage:
-    """One for each visit of a node, in the order in which they were decided."""
-    await _require(session, caller, execution_id)
-    cursors = paging.of(query)
-    after = cursors.pair(int, UUID)
-    found = await stored.steps(session, caller.workspace_id, execution_id, limit=query.limit + 1, after=after)
-    rows, following = cursors.page(found, "step_number", "id")
-    return StepPage(data=[StepShown.model_validate(row) for row in rows], next_cursor=following)
-
-
-@router.get("/v1/executions/{execution_id}/logs", summary="List an execution's log lines")
-async def execution_logs_list(
-    execution_id: Id,
-    caller: Reader,
-    session: Session,
-    paging: OurPaging,
-    query: Annotated[LogQuery, Query()],
-) -> LogPage:
-    """Newest first."""
-    await _require(session, caller, execution_id)
-    cursors = paging.of(query)
-    found = await stored.logs(
-        session,
-        caller.workspace_id,
-        execution_id,
-        limit=query.limit + 1,
-        before=cursors.pair(datetime, UUID),
-        level=query.level,
-        node_id=query.node_id,
-        step_id=query.step_id,
-    )
-    rows, following = cursors.page(found, "created_at", "id")
-    return LogPage(data=[LogShown.model_validate(row) for row in rows], next_cursor=following)
-
-
 @router.post(
     "/v1/executions/{execution_id}/cancel",
     status_code=202,
@@ -350,11 +242,6 @@ async def _check_lead(session: Session, caller: Caller, lead_id: UUID | None) ->
     if lead_id is not None and await leads.get(session, caller.workspace_id, lead_id) is None:
         detail = errors.Detail(code="unknown_lead", message="There is no such lead.", pointer="/lead_id")
         raise errors.Invalid(errors=[detail])
-
-
-async def _require(session: Session, caller: Caller, execution_id: UUID) -> None:
-    if await stored.execution(session, caller.workspace_id, execution_id) is None:
-        raise errors.NotFound()
 
 
 async def _start(platform: Platform, workspace_id: UUID, execution_id: UUID) -> None:

@@ -1,5 +1,6 @@
 """A workflow's draft graph, in React Flow's own JSON."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Response
@@ -44,12 +45,18 @@ class GraphShown(BaseModel):
     viewport: JsonObject
 
 
+class GraphProblem(Problem):
+    """Something to mend, by node and field."""
+
+    model_config = ConfigDict(title="GraphProblem", frozen=True, from_attributes=True)
+
+
 class GraphSaved(GraphShown):
     """A saved draft, and what has to be mended before it can be published."""
 
     model_config = ConfigDict(title="SavedGraph")
 
-    problems: list[Problem]
+    problems: list[GraphProblem]
 
 
 class GraphChecked(BaseModel):
@@ -58,7 +65,7 @@ class GraphChecked(BaseModel):
     model_config = ConfigDict(title="GraphCheck")
 
     valid: bool = Field(description="It can be published.")
-    problems: list[Problem]
+    problems: list[GraphProblem]
 
 
 @router.get(
@@ -126,7 +133,7 @@ async def graph_update(
     if version is None or saved is None:
         raise errors.NotFound()
     response.headers["ETag"] = etags.of(version)
-    return {**reactflow.write(saved.draft), "problems": found}
+    return {**reactflow.write(saved.draft), "problems": _told(found)}
 
 
 @router.post("/v1/workflows/{workflow_id}/graph/validate", summary="Check a graph without saving it")
@@ -141,10 +148,14 @@ async def graph_validate(
         raise errors.NotFound()
     reading = reactflow.read(body)
     if reading.draft is None:
-        return GraphChecked(valid=False, problems=reading.problems)
+        return GraphChecked(valid=False, problems=_told(reading.problems))
     form = await fields.form(session, caller.workspace_id, workflow_id)
     found = validation.problems(reading.draft, form, publishing=True)
-    return GraphChecked(valid=not any(p.severity == "error" for p in found), problems=found)
+    return GraphChecked(valid=not any(p.severity == "error" for p in found), problems=_told(found))
+
+
+def _told(problems: Sequence[Problem]) -> list[GraphProblem]:
+    return [GraphProblem.model_validate(problem) for problem in problems]
 
 
 def _read(document: dict[str, Any]) -> Draft:

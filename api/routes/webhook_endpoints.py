@@ -113,7 +113,7 @@ class WebhookEndpointChange(Given):
     subscribed_events: Events = Field(default_factory=list)
     is_enabled: StrictBool = True
     max_attempts: Attempts = 10
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, Annotated[str, Field(max_length=4096)]] = Field(default_factory=dict)
 
 
 class WebhookEndpointGiven(WebhookEndpointChange):

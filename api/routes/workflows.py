@@ -13,7 +13,7 @@ from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window, Windowed
 from api.deps import Session
 from api.idempotency import Idempotent, Made
-from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Shown
+from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Settings, Shown
 from db import fields, graphs, versions, workflows
 from db.models import Workflow
 from workflows import publish, validation
@@ -88,7 +88,7 @@ class WorkflowGiven(Given):
     name: Name
     description: LongText | None = None
     slug: Slug | None = Field(None, description="Left out: made from the name.")
-    settings: JsonObject = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)
 
 
 class WorkflowChange(Given):
@@ -101,7 +101,7 @@ class WorkflowChange(Given):
     name: Name = ""
     description: LongText | None = None
     slug: Slug = ""
-    settings: JsonObject = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)
 
 
 @router.get("/v1/workflows", summary="List workflows")

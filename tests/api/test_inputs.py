@@ -54,6 +54,7 @@ RAW: list[tuple[str, bytes, dict[str, str], int, str]] = [
     ("as a form", b"name=a", {"Content-Type": "application/x-www-form-urlencoded"}, 415, ""),
     ("latin-1", b'{"name": "a"}', {"Content-Type": "application/json; charset=latin-1"}, 415, ""),
     ("gzip", gzip.compress(b'{"name": "a"}'), {**JSON, "Content-Encoding": "gzip"}, 415, ""),
+    ("large settings", b'{"name": "a", "settings": {"x": "' + b"x" * 70_000 + b'"}}', JSON, 422, "/settings"),
     ("too large", b'{"name": "' + b"x" * 4_200_000 + b'"}', JSON, 413, ""),
 ]
 

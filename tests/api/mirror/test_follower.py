@@ -61,11 +61,24 @@ async def test_the_log_tells_the_run_in_order(runs: Runs):
     assert [(log.log_level, log.message) for log in logs] == [
         ("INFO", "Run started"),
         ("WARN", "careful"),
-        ("INFO", "First completed"),
         ("INFO", "Run completed"),
     ]
     assert (logs[1].node_id, logs[1].visit, logs[1].data) == ("a", 1, {"budget": 5000})
     assert logs[1].execution_step_id == (await runs.steps(id_of(handle)))["a:1"].id
+
+
+async def test_a_verbose_log_tells_every_step(runs: Runs):
+    talkative = Follower(Histories(runs.client), runs.database, verbose=True)
+    handle = await runs.start(LINE)
+    await handle.result()
+    await talkative.look(id_of(handle))
+    assert [(log.log_level, log.message) for log in await runs.logs(id_of(handle))] == [
+        ("INFO", "Run started"),
+        ("DEBUG", "TRIGGER_MANUAL completed"),
+        ("INFO", "First completed"),
+        ("INFO", "UTILITY_LOG completed"),
+        ("INFO", "Run completed"),
+    ]
 
 
 async def test_branches_that_are_not_taken_are_skipped(runs: Runs):
@@ -350,8 +363,6 @@ async def test_followers_that_race_write_every_row_once(runs: Runs):
         everything = await runs.everything(id_of(handle))
         assert [line["message"] for line in everything["logs"]] == [
             "Run started",
-            "First completed",
-            "UTILITY_LOG completed",
             "Run completed",
         ]
         assert await runs.follower.rebuild(id_of(handle))

@@ -91,6 +91,20 @@ async def test_the_sweep_finds_what_no_hint_told(runs: Runs, database_url: str):
         assert (await becomes(runs, sleeper, "failed")).status_reason == "terminated"
 
 
+async def test_a_history_that_cannot_be_read_harms_no_other(runs: Runs, database_url: str):
+    broken = await runs.queue(LINE)
+    await runs.client.start_workflow(
+        "ExecutionWorkflow", "no input", id=f"execution-{broken}", task_queue=runs.task_queue
+    )
+    handle, sleeper = await runs.start(LINE), await runs.start(SLEEPER)
+    mirror = Mirror(runs.client, runs.database, database_url=database_url, pace=SWEEPING)
+    async with mirroring(mirror):
+        await becomes(runs, handle, "completed")
+        await becomes(runs, sleeper, "waiting")
+    assert (await runs.row(broken)).status == "queued"
+    await runs.client.get_workflow_handle(f"execution-{broken}").terminate()
+
+
 async def test_a_mirror_that_is_killed_is_succeeded_by_another(runs: Runs, database_url: str):
     drawn = graph(START, node("a", does={"sleeps": 1.5}), node("b"), edges=["start>a", "a>b"])
     handle = await runs.start(drawn)

@@ -1,0 +1,78 @@
+"""An execution's log."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import ConfigDict, Field
+
+from api import errors
+from api.auth import Caller, requires
+from api.cursors import OurPaging, Page, Window
+from api.deps import Session
+from api.schemas import Filter, Id, Shown
+from db import executions
+from db import listing as stored
+
+router = APIRouter(tags=["executions"])
+
+Reader = Annotated[Caller, requires("executions:read")]
+Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
+
+
+class LogShown(Shown):
+    """A line of an execution's log."""
+
+    model_config = ConfigDict(title="ExecutionLog", from_attributes=True)
+
+    id: UUID
+    created_at: datetime
+    log_level: Level
+    message: str
+    node_id: str | None
+    visit: int | None
+    attempt: int | None
+    execution_step_id: UUID | None
+    data: Any
+    source: str
+
+
+class LogPage(Page[LogShown]):
+    """Log lines, newest first."""
+
+    model_config = ConfigDict(title="ExecutionLogPage")
+
+
+class LogQuery(Window):
+    """Which lines to list."""
+
+    level: Level | None = None
+    node_id: Filter | None = Field(None, description="Lines of this node.")
+    step_id: UUID | None = Field(None, description="Lines of this step.")
+
+
+@router.get("/v1/executions/{execution_id}/logs", summary="List an execution's log lines")
+async def execution_logs_list(
+    execution_id: Id,
+    caller: Reader,
+    session: Session,
+    paging: OurPaging,
+    query: Annotated[LogQuery, Query()],
+) -> LogPage:
+    """Newest first."""
+    if await executions.get(session, caller.workspace_id, execution_id) is None:
+        raise errors.NotFound()
+    cursors = paging.of(query)
+    found = await stored.logs(
+        session,
+        caller.workspace_id,
+        execution_id,
+        limit=query.limit + 1,
+        before=cursors.pair(datetime, UUID),
+        level=query.level,
+        node_id=query.node_id,
+        step_id=query.step_id,
+    )
+    rows, following = cursors.page(found, "created_at", "id")
+    return LogPage(data=[LogShown.model_validate(row) for row in rows], next_cursor=following)
