@@ -10,6 +10,7 @@ from typing import Any
 from api.mirror.events import (
     CancelAsked,
     Closed,
+    Commanded,
     Ended,
     Event,
     PickedUp,
@@ -92,6 +93,8 @@ class Projection:
                 self._sleep(event)
             case Woke():
                 self._wake(event)
+            case Commanded():
+                self._command(event)
             case CancelAsked():
                 self.state.cancel_cause = event.cause
             case RunEnded():
@@ -142,12 +145,43 @@ class Projection:
     def _show_status(self) -> None:
         if self._run is None or (self.ended is not None and not self.ended.next_run_id):
             return
-        going = [key for key, step in self.state.steps.items() if not step.failed]
-        asleep = bool(going) and all(key in self._run.state.sleeping for key in going)
-        status = "waiting" if asleep else "running"
-        if status != self.state.status:
-            self.state.status = status
-            self.pages.execution(status=status)
+        state, run = self.state, self._run.state
+        awake = [key for key, step in state.steps.items() if not step.failed and key not in run.sleeping]
+        status = "running" if awake and not run.paused or not state.steps else "waiting"
+        held = any(step.failed for step in state.steps.values())
+        reason = "paused" if run.paused else "step_held" if held and status == "waiting" else None
+        if (status, reason) != (state.status, state.reason):
+            state.status, state.reason = status, reason
+            self.pages.execution(status=status, status_reason=reason)
+
+    def _command(self, event: Commanded) -> None:
+        """Follow what somebody had the run do, as the driver does."""
+        run, key = self._live(), event.command.step
+        if event.name in ("pause", "resume"):
+            run.state.paused = event.name == "pause"
+            self.pages.note(f"{event.name.capitalize()}d by {event.command.by}")
+            return
+        step = self.state.steps.get(key)
+        if step is None or not step.failed:
+            return
+        node = run.node_of(key)
+        if event.name == "retry_step":
+            step.failed = False
+            self._show(event, key, step, "running", error=step.error)
+            self.pages.note(f"{node.label or node.type} tried again by {event.command.by}", key=key)
+        elif event.name == "skip_step":
+            del self.state.steps[key]
+            self._show(
+                event,
+                key,
+                step,
+                "skipped",
+                skip_reason="skipped_by_user",
+                error=step.error,
+                finished_at=event.at,
+            )
+            self.pages.note(f"{node.label or node.type} skipped by {event.command.by}", key=key)
+            self._follow(event, run.skip(key))
 
     # ── one step
 
@@ -201,12 +235,13 @@ class Projection:
         elif isinstance(end.result, Outcome):
             step.started_at = step.started_at or began(event, step, end.result)
             self.pages.quote(self._live().node_of(key), key, end.result)
-            if end.result.wake_at is None:
+            if not end.result.rests:
                 self._finish(event, key, step, end.result)
                 return
             self._live().state.sleeping[key] = end.result
             self._show(event, key, step, "running", outcome=end.result)
-            self.pages.narrate(self._live().node_of(key), key, f"sleeps until {end.result.wake_at:%F %T}")
+            until = f"until {end.result.wake_at:%F %T}" if end.result.wake_at else "for an event"
+            self.pages.narrate(self._live().node_of(key), key, f"waits {until}")
 
     def _finish(self, event: Event, key: str, step: OpenStep, outcome: Outcome) -> None:
         del self.state.steps[key]
