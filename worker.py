@@ -37,7 +37,8 @@ QUEUES = ("mail", "http", "webhooks")
 """One queue for each class of vendor, so that each has its own limits (design §5)."""
 
 PURE = tuple(
-    f"workflows.{name}" for name in ("graph", "messages", "run", "scopes", "walk", "nodetype", "nodes")
+    f"workflows.{name}"
+    for name in ("graph", "messages", "run", "scopes", "walk", "failures", "nodetype", "nodes")
 )
 """Imported once instead of again for every run (1 ms against 25 ms); pure, as the strict runner proves."""
 LANGUAGES = (

@@ -141,7 +141,9 @@ async def _timer_cancelled(event: HistoryEvent, converter: DataConverter) -> Eve
 async def _commanded(event: HistoryEvent, converter: DataConverter) -> Event | None:
     told = event.workflow_execution_update_accepted_event_attributes.accepted_request.input
     command = await _value(told.args.payloads, converter, Command)
-    return command and Commanded(event.event_id, time_of(event.event_time), told.name, command)
+    if command is None:
+        return None
+    return Commanded(event.event_id, time_of(event.event_time), told.name, command)
 
 
 async def _cancel_asked(event: HistoryEvent, converter: DataConverter) -> Event | None:

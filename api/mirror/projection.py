@@ -59,7 +59,7 @@ class Projection:
 
     def carried(self) -> State:
         """Give what the run that continues this one goes on from, besides its own first event."""
-        keep = {"steps", "status", "cancel_cause"}
+        keep = {"steps", "status", "reason", "cancel_cause"}
         return State.model_validate(self.state.model_dump(include=keep))
 
     def frozen(self) -> dict[str, Any]:
@@ -147,9 +147,10 @@ class Projection:
             return
         state, run = self.state, self._run.state
         awake = [key for key, step in state.steps.items() if not step.failed and key not in run.sleeping]
-        status = "running" if awake and not run.paused or not state.steps else "waiting"
-        held = any(step.failed for step in state.steps.values())
-        reason = "paused" if run.paused else "step_held" if held and status == "waiting" else None
+        held = self._start is not None and self._start.holds_failures and bool(run.held)
+        waits = not awake and bool(state.steps) and (held or not any(s.failed for s in state.steps.values()))
+        status = "waiting" if waits or run.paused else "running"
+        reason = "paused" if run.paused else "step_held" if held and waits else None
         if (status, reason) != (state.status, state.reason):
             state.status, state.reason = status, reason
             self.pages.execution(status=status, status_reason=reason)
@@ -167,6 +168,7 @@ class Projection:
         node = run.node_of(key)
         if event.name == "retry_step":
             step.failed = False
+            run.state.held.pop(key, None)
             self._show(event, key, step, "running", error=step.error)
             self.pages.note(f"{node.label or node.type} tried again by {event.command.by}", key=key)
         elif event.name == "skip_step":
@@ -259,6 +261,12 @@ class Projection:
         self.pages.fail(run.node_of(key), key, told)
         if outcome is None:
             step.failed, step.error = True, told
+            if (
+                self._start is not None
+                and self._start.holds_failures
+                and run.type_of(run.node_of(key)).recovers
+            ):
+                run.state.held[key] = error
             return
         del self.state.steps[key]
         self._follow(event, run.finish(key, outcome))
