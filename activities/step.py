@@ -12,7 +12,7 @@ from activities.errors import StepFailed
 from db.effects import EffectKey
 from workflows import conditions, templates
 from workflows.messages import EdgeRule, Scope, StepInput
-from workflows.nodetype import Marker, NodeConfig, NodeType, marked_values
+from workflows.nodetype import Marker, NodeConfig, NodeType, marked_values, replaced
 from workflows.scopes import pick
 
 COMMON = set(NodeConfig.model_fields)
@@ -76,14 +76,15 @@ def prepare(
     """Render a node's config against the scope; raises StepFailed naming the field."""
     scope = given.scope if lead is None else {**given.scope, **pick({"lead": lead}, given.node.reads)}
     zone = str((lead or {}).get("timezone") or given.zone)
-    raw = dict(given.node.config)
-    for alias, marker, value in marked_values(node_type.Config, raw):
+    raw = given.node.config
+    for path, marker, value in marked_values(node_type.Config, raw):
         if marker.kind != "rule":
-            raw[alias] = _render(alias, value, marker, scope=scope, now=now, zone=zone)
+            name = ".".join(map(str, path))
+            raw = replaced(raw, path, _render(name, value, marker, scope=scope, now=now, zone=zone))
     return Step(given, _validated(node_type, raw), scope, now, zone)
 
 
-def _render(alias: str, value: Any, marker: Marker, *, scope: Scope, now: datetime, zone: str) -> Any:
+def _render(name: str, value: Any, marker: Marker, *, scope: Scope, now: datetime, zone: str) -> Any:
     try:
         if marker.kind == "data":
             return templates.render_value(value, scope, now=now, zone=zone)
@@ -91,7 +92,7 @@ def _render(alias: str, value: Any, marker: Marker, *, scope: Scope, now: dateti
     except templates.TemplateError as error:
         if marker.may_miss and error.code == "template_missing_value":
             return None
-        raise StepFailed("template_error", f"{alias}: {error.message}") from error
+        raise StepFailed("template_error", f"{name}: {error.message}") from error
 
 
 def _texts(value: Any, scope: Scope, *, html: bool, now: datetime, zone: str) -> Any:

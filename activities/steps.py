@@ -92,11 +92,19 @@ class Steps:
             return await leads.scope(session, given.workspace_id, given.lead_id)
 
     async def _decide(self, node_type: type[NodeType], step: Step) -> Outcome:
-        situation = Situation(step.config, step.scope, step.now, step.zone, step.given.edges)
+        situation = Situation(
+            step.config, step.scope, step.now, step.zone, edges=step.given.edges, ids=ids_of(step.given)
+        )
         return node_type.decide(situation)
 
     async def _pass(self, node_type: type[NodeType], step: Step) -> Outcome:
         return node_type.pass_through(step.config, step.given.trigger, step.given.inputs)
+
+
+def ids_of(given: StepInput) -> dict[str, str]:
+    """Name whom and what a decision is made for."""
+    found = {"workflow": given.workflow_id, "execution": given.execution_id, "lead": given.lead_id}
+    return {"node": given.node.id, **{name: str(value) for name, value in found.items() if value}}
 
 
 def runs_on(node_type: type[NodeType], queue: str | None) -> bool:

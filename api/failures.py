@@ -10,10 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from temporalio.service import RPCError
 
 from api import errors, requests
+from api.pages import form as page
 from workflows.problems import pointer
 
 log = structlog.get_logger()
@@ -35,6 +36,9 @@ def install(app: FastAPI, *, docs_url: str) -> None:
     """Register a translation for each kind of failure."""
 
     def answer(request: Request, refusal: errors.Refusal) -> Response:
+        if _is_for_people(request):
+            headers = {**refusal.headers, "Content-Security-Policy": page.POLICY}
+            return HTMLResponse(page.notice(refusal.title, refusal.detail), refusal.status, headers)
         request_id = requests.request_id_of(request.scope)
         return errors.response(refusal, request_id=request_id, docs_url=docs_url)
 
@@ -52,6 +56,11 @@ def install(app: FastAPI, *, docs_url: str) -> None:
     app.add_exception_handler(DBAPIError, handler(of_database))
 
 
+def _is_for_people(request: Request) -> bool:
+    """Tell a browser on a form's page from a program: it gets words, not JSON."""
+    return request.url.path.startswith("/f/") and "text/html" in request.headers.get("accept", "")
+
+
 def of_http(error: HTTPException) -> errors.Refusal:
     """Translate the framework's own refusals, without their texts."""
     refusal = BY_STATUS.get(error.status_code, errors.Broken)()
@@ -61,7 +70,8 @@ def of_http(error: HTTPException) -> errors.Refusal:
 
 def of_outage(error: Exception) -> errors.Refusal:
     """Say that the database or Temporal is away, or too busy."""
-    log.warning("unavailable", error=type(error).__name__, reason=str(error)[:200])
+    # The wrapped error says what happened; SQLAlchemy's own text adds the statement and its values.
+    log.warning("unavailable", error=type(error).__name__, reason=str(getattr(error, "orig", error))[:200])
     return errors.Unavailable()
 
 

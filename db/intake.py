@@ -7,13 +7,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Insert, func, insert, literal_column, select, text
+from sqlalchemy import func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from db import idempotency
-from db.models import Lead, LeadEvent, LeadFieldData, UsageEvent, WorkflowExecution
+from db.models import Lead, WorkflowExecution
+from db.session import to_json
 from workflows.fields import Field
 
 FORM = text("""
@@ -26,6 +27,34 @@ FORM = text("""
       ON v.workspace_id = f.workspace_id AND v.workflow_id = f.id AND v.id = f.published_version_id
     WHERE f.workspace_id = :workspace_id AND f.id = :workflow_id AND f.deleted_at IS NULL
       AND f.status IN ('active', 'paused')
+""")
+# Answers, event, run and usage are one statement: four tables, one round trip, and nothing to compile.
+RECORDS = text("""
+    WITH given AS (SELECT CAST(:workspace_id AS uuid) AS workspace_id, CAST(:lead_id AS uuid) AS lead_id,
+                          CAST(:execution_id AS uuid) AS execution_id, CAST(:runs AS boolean) AS runs),
+    answers AS (
+      INSERT INTO lead_field_data (workspace_id, id, lead_id, form_field_id, value)
+      SELECT g.workspace_id, r.id, g.lead_id, r.form_field_id, r.value
+      FROM given g, jsonb_to_recordset(CAST(:answers AS jsonb)) AS r (id uuid, form_field_id uuid, value text)
+      WHERE g.lead_id IS NOT NULL
+      ON CONFLICT (workspace_id, lead_id, form_field_id)
+      DO UPDATE SET value = excluded.value, updated_at = now()),
+    event AS (
+      INSERT INTO lead_events (workspace_id, id, lead_id, event_type, description, metadata,
+                               triggered_by_workflow_execution_id)
+      SELECT g.workspace_id, :event_id, g.lead_id, 'FORM_SUBMITTED', :description, CAST(:notes AS jsonb),
+             CASE WHEN g.runs THEN g.execution_id END
+      FROM given g WHERE g.lead_id IS NOT NULL),
+    run AS (
+      INSERT INTO workflow_executions (workspace_id, id, workflow_id, workflow_version_id, lead_id,
+                                       trigger_type, trigger_node_id, status, idempotency_key, trigger_data)
+      SELECT g.workspace_id, g.execution_id, :workflow_id, :version_id, g.lead_id, 'FORM',
+             :trigger_node_id, 'queued', :run_key, CAST(:trigger_data AS jsonb)
+      FROM given g WHERE g.runs)
+    INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
+                              related_resource_type, related_resource_id)
+    SELECT g.workspace_id, :usage_id, 'form_submission', 'api', 1, false, :related_type, :related_id
+    FROM given g
 """)
 LEAD_COLUMNS = ("first_name", "last_name", "phone", "company", "timezone")
 
@@ -135,7 +164,7 @@ async def accept(session: AsyncSession, form: Form, submission: Submission) -> A
     if known and submission.policy is Policy.IGNORE:
         return Accepted()
     runs = not (known and submission.policy is Policy.UPDATE_ONLY)
-    await session.execute(_records(form, submission, lead.id if lead else None, runs=runs))
+    await session.execute(RECORDS, _records(form, submission, lead.id if lead else None, runs=runs))
     return Accepted(execution_id=submission.execution_id if runs else None)
 
 
@@ -187,81 +216,26 @@ async def _save_lead(session: AsyncSession, form: Form, submission: Submission) 
     return LeadFound(row.id, bool(row.is_new) or not changed) if row else LeadFound(UUID(int=0), is_new=False)
 
 
-def _records(form: Form, submission: Submission, lead_id: UUID | None, *, runs: bool) -> Insert:
-    """Write answers, event, run and usage in one statement: four tables, one round trip."""
-    parts: list[CTE] = []
-    if lead_id is not None:
-        parts += [*_answers(form, submission, lead_id), _event(form, submission, lead_id, runs=runs)]
-    if runs:
-        parts.append(_execution(form, submission, lead_id))
-    usage = insert(UsageEvent).values(
-        workspace_id=form.workspace_id,
-        id=uuid7(),
-        event_type="form_submission",
-        # Said here: SQLAlchemy forgets a column default of an insert that carries other inserts along.
-        is_billable=False,
-        event_category="api",
-        quantity=1,
-        related_resource_type="workflow_execution" if runs else "lead",
-        related_resource_id=str(submission.execution_id if runs else lead_id),
-        event_metadata={},
-    )
-    return usage.add_cte(*parts)
-
-
-def _answers(form: Form, submission: Submission, lead_id: UUID) -> list[CTE]:
-    rows = [
-        {
-            "workspace_id": form.workspace_id,
-            "id": uuid7(),
-            "lead_id": lead_id,
-            "form_field_id": form.field_ids[key],
-            "value": value,
-        }
+def _records(form: Form, submission: Submission, lead_id: UUID | None, *, runs: bool) -> dict[str, Any]:
+    answers = [
+        {"id": str(uuid7()), "form_field_id": str(form.field_ids[key]), "value": value}
         for key, value in submission.values.items()
     ]
-    if not rows:
-        return []
-    statement = upsert(LeadFieldData).values(rows)
-    statement = statement.on_conflict_do_update(
-        constraint="lead_field_data_form_field_id_key",
-        set_={"value": statement.excluded.value, "updated_at": func.now()},
-    )
-    return [statement.cte("answers")]
-
-
-def _event(form: Form, submission: Submission, lead_id: UUID, *, runs: bool) -> CTE:
-    return (
-        insert(LeadEvent)
-        .values(
-            workspace_id=form.workspace_id,
-            id=uuid7(),
-            lead_id=lead_id,
-            event_type="FORM_SUBMITTED",
-            description=f"Submitted the form “{form.name}”",
-            event_metadata={"workflow_id": str(form.workflow_id), **submission.notes},
-            triggered_by_workflow_execution_id=submission.execution_id if runs else None,
-        )
-        .cte("event")
-    )
-
-
-def _execution(form: Form, submission: Submission, lead_id: UUID | None) -> CTE:
-    return (
-        insert(WorkflowExecution)
-        .values(
-            workspace_id=form.workspace_id,
-            id=submission.execution_id,
-            workflow_id=form.workflow_id,
-            workflow_version_id=form.version_id,
-            lead_id=lead_id,
-            trigger_type="FORM",
-            trigger_node_id=form.trigger_node_id,
-            status="queued",
-            # Inside a WITH, SQLAlchemy leaves out its own defaults.
-            dispatch_attempts=0,
-            idempotency_key=submission.run_key,
-            trigger_data=dict(submission.typed),
-        )
-        .cte("run")
-    )
+    return {
+        "workspace_id": form.workspace_id,
+        "workflow_id": form.workflow_id,
+        "version_id": form.version_id,
+        "trigger_node_id": form.trigger_node_id,
+        "lead_id": lead_id,
+        "runs": runs,
+        "execution_id": submission.execution_id,
+        "run_key": submission.run_key,
+        "trigger_data": to_json(dict(submission.typed)),
+        "answers": to_json(answers),
+        "event_id": uuid7(),
+        "description": f"Submitted the form “{form.name}”",
+        "notes": to_json({"workflow_id": str(form.workflow_id), **submission.notes}),
+        "usage_id": uuid7(),
+        "related_type": "workflow_execution" if runs else "lead",
+        "related_id": str(submission.execution_id if runs else lead_id),
+    }

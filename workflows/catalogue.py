@@ -12,20 +12,21 @@ INTRO = """# Node types
 Made from the registry (`workflows/nodes/`) by `make docs`; a test keeps it equal.
 
 Every node also has: {common}.
-Templates are [Liquid](https://shopify.github.io/liquid/); a value that is missing where it is printed fails the
-step, unless `| default:` says what to print. Every action also has the way out `error`, taken when `onError` is
-`branch`.
+Templates are [Liquid](https://shopify.github.io/liquid/); a value that is missing where it is printed fails
+the step, unless `| default:` says what to print. Every action also has the way out `error`, taken when
+`onError` is `branch`.
 """
 
 
 def describe(node_type: type[NodeType]) -> dict[str, Any]:
     """Describe a node type as the API shows it."""
+    error = ("error",) if node_type.kind() == "action" else ()
     return {
         "name": node_type.name,
         "title": node_type.title,
         "summary": node_type.summary,
         "kind": node_type.kind(),
-        "handles": list(node_type.ways_out(node_type.Config.model_construct())),
+        "handles": [*node_type.named_handles, *node_type.handles, *error],
         "config_schema": node_type.Config.model_json_schema(by_alias=True),
         "example": node_type.example,
     }

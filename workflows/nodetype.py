@@ -1,19 +1,24 @@
 """What a node type is: everything about it declared once; validation, worker, API and docs derive from it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from inspect import isclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticCustomError, PydanticUndefined
 
+from workflows import conditions
 from workflows.graph import Join, OnError
 from workflows.messages import EdgeRule, Outcome, Scope
 from workflows.problems import Problem
+from workflows.storable import Path
+
+W = TypeVar("W", bound="Way")
 
 
 class Refused(Exception):
@@ -50,10 +55,29 @@ Rule = Annotated[dict[str, Any], Marker("rule")]
 """A condition (nodes.md, Conditions)."""
 
 
-class Retry(BaseModel):
-    """How often and how patiently a failed attempt is made again (nodes.md)."""
+class Part(BaseModel):
+    """An object inside a config, written in camelCase; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Way(Part):
+    """An object inside a config that names a way out."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+
+
+def distinct(ways: list[W]) -> list[W]:
+    """Refuse two ways of one id."""
+    ids = [way.id for way in ways]
+    twice = sorted({each for each in ids if ids.count(each) > 1})
+    if twice:
+        raise PydanticCustomError("duplicate_id", "every id may come once: {ids}", {"ids": ", ".join(twice)})
+    return ways
+
+
+class Retry(Part):
+    """How often and how patiently a failed attempt is made again (nodes.md)."""
 
     max_attempts: int = Field(5, ge=1, le=100)
     initial_seconds: float = Field(2, ge=0.1, le=3600)
@@ -61,10 +85,8 @@ class Retry(BaseModel):
     max_interval_seconds: float = Field(300, ge=1, le=86400)
 
 
-class NodeConfig(BaseModel):
+class NodeConfig(Part):
     """The keys every node has (nodes.md, "Common to every executable node")."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
     disabled: bool = False
     retry: Retry = Retry()
@@ -84,28 +106,46 @@ def common(config: Mapping[str, Any]) -> NodeConfig:
     return NodeConfig.model_validate({key: value for key, value in config.items() if key in COMMON})
 
 
-def marked_fields(config: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str]]:
-    """Yield (name, field, kind) of the config fields that hold templates or rules."""
-    for name, info in config.model_fields.items():
-        marker = marker_of(info)
-        if marker:
-            yield name, info, marker.kind
+def marked_values(config: type[BaseModel], raw: Mapping[str, Any]) -> Iterator[tuple[Path, Marker, Any]]:
+    """Yield (path, marker, value) of the templates and rules in a config as written, nested parts included.
 
-
-def marked_values(config: type[BaseModel], raw: dict[str, Any]) -> Iterator[tuple[str, Marker, Any]]:
-    """Yield (alias, marker, value) of the templates and rules in a config as written, defaults included."""
+    Defaults count as written; those of a part that is left out as a whole do not.
+    """
     for name, info, marker in _marked(config):
         alias = info.alias or name
         value = raw[alias] if alias in raw else raw.get(name, info.get_default(call_default_factory=True))
-        if value is not None and value is not PydanticUndefined:
-            yield alias, marker, value
+        if value is None or value is PydanticUndefined:
+            continue
+        if marker is not None:
+            yield (alias,), marker, value
+            continue
+        for path, part, inside in _parts(info.annotation, value):
+            yield from (
+                ((alias, *path, *inner), found, at) for inner, found, at in marked_values(part, inside)
+            )
+
+
+def replaced(written: Any, path: Path, value: Any) -> Any:
+    """Copy a config with the value at a path replaced."""
+    if not path:
+        return value
+    head, rest = path[0], path[1:]
+    if isinstance(written, list | tuple):
+        return [
+            replaced(item, rest, value) if number == head else item for number, item in enumerate(written)
+        ]
+    return {**written, head: replaced(written.get(head), rest, value)}
 
 
 @cache
-def _marked(config: type[BaseModel]) -> tuple[tuple[str, FieldInfo, Marker], ...]:
+def _marked(config: type[BaseModel]) -> tuple[tuple[str, FieldInfo, Marker | None], ...]:
     """Look a config's fields through once: every step and every node of a draft asks."""
     fields = ((name, info, marker_of(info)) for name, info in config.model_fields.items())
-    return tuple((name, info, marker) for name, info, marker in fields if marker)
+    return tuple(
+        (name, info, marker)
+        for name, info, marker in fields
+        if marker or any(_marked(part) for part in _parts_within(info.annotation))
+    )
 
 
 def marker_of(info: FieldInfo) -> Marker | None:
@@ -121,6 +161,42 @@ def _marker_within(annotation: Any) -> Marker | None:
     return next((found for part in get_args(annotation) if (found := _marker_within(part))), None)
 
 
+def _parts_within(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Find the models inside `Part | None`, `list[Part]`, `dict[str, Part]`."""
+    if isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _parts_within(inner)
+
+
+def _parts(annotation: Any, value: Any) -> Iterator[tuple[Path, type[BaseModel], Mapping[str, Any]]]:
+    """Pair each nested object that was written with its model; of a union's, the first that admits it."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is list and isinstance(value, list):
+        items: Iterable[tuple[Any, Any]] = enumerate(value)
+    elif origin is dict and isinstance(value, Mapping):
+        items = value.items()
+    elif origin is None or origin in (list, dict, Literal):
+        if isinstance(value, Mapping) and isclass(annotation) and issubclass(annotation, BaseModel):
+            yield (), annotation, value
+        return
+    else:
+        members = (list(_parts(one, value)) for one in (inner[:1] if origin is Annotated else inner))
+        yield from next((found for found in members if found and _admits(found[0][1], found[0][2])), ())
+        return
+    for key, item in items:
+        yield from (((key, *path), part, inside) for path, part, inside in _parts(inner[-1], item))
+
+
+def _admits(part: type[BaseModel], written: Mapping[str, Any]) -> bool:
+    """Tell whether an object may be meant as this model: its choices of one word (`type: "basic"`) agree."""
+    return all(
+        get_origin(info.annotation) is not Literal
+        or written.get(info.alias or name, info.default) in get_args(info.annotation)
+        for name, info in part.model_fields.items()
+    )
+
+
 @dataclass(frozen=True)
 class Situation:
     """What a pure decision may look at."""
@@ -131,7 +207,15 @@ class Situation:
     """The activity's time: its marker records what came of it."""
     zone: str
     edges: tuple[EdgeRule, ...] = ()
-    notes: list[str] = field(default_factory=list)
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """Of `workflow`, `node`, `execution` and, if there is one, `lead`."""
+
+    def weigh(self, rule: Mapping[str, Any], name: str) -> conditions.Verdict:
+        """Decide a rule of the config, by its place there."""
+        try:
+            return conditions.evaluate(rule, self.scope, now=self.now, zone=self.zone)
+        except conditions.ConditionError as error:
+            raise Refused("bad_condition", f"{name}: {error}") from error
 
 
 class NodeType:
@@ -145,6 +229,8 @@ class NodeType:
     example: ClassVar[dict[str, Any]] = {}
     handles: ClassVar[tuple[str, ...]] = ("default",)
     """The ways out; the first is taken when the node is disabled or `onError` is `continue`."""
+    named_handles: ClassVar[tuple[str, ...]] = ()
+    """Further ways out, as docs write them, that each node's own config names."""
     queue: ClassVar[str | None] = None
     """Task queue of an outward effect; None: a local activity (design §5)."""
     fast_path: ClassVar[bool] = False

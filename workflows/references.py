@@ -52,8 +52,8 @@ class _References:
 
     def _of_config(self, placed: Placed) -> Iterator[Problem]:
         assert placed.type is not None  # noqa: S101 - the caller looked
-        for alias, marker, value in marked_values(placed.type.Config, placed.node.config):
-            path = ("data", "config", alias)
+        for inside, marker, value in marked_values(placed.type.Config, placed.node.config):
+            path = ("data", "config", *inside)
             if marker.kind == "rule":
                 yield from self._of_rule(placed, placed, path, value)
                 continue

@@ -102,7 +102,7 @@ class Run:
         if node.on_error == "branch":
             return Outcome(output=output, handles=("error",))
         if node.on_error == "continue":
-            return Outcome(output=output, handles=self.type_of(node).handles[:1])
+            return Outcome(output=output, handles=self._first_way(node))
         return None
 
     def skip(self, key: str) -> list[Event]:
@@ -206,8 +206,13 @@ class Run:
             elif isinstance(event, Ready):
                 self.state.ready.append(event.key)
             elif event.reason == "disabled":
-                waiting += self._walk.finish(node.id, self.type_of(node).handles[:1])
+                waiting += self._walk.finish(node.id, self._first_way(node))
         return events
+
+    def _first_way(self, node: Node) -> tuple[str, ...]:
+        """Choose the way out of a node that did not choose for itself."""
+        node_type = self.type_of(node)
+        return node_type.handles[:1] or node_type.ways_out(node_type.Config(**node.config))[:1]
 
     def _event(self, decision: Decision, node: Node) -> Event:
         if not decision.ready:

@@ -7,6 +7,7 @@ from typing import Any
 from api.pages.markup import Markup, document, join, paragraphs, tag
 
 STYLESHEET = "/assets/flowtrack.css"
+POLICY = "default-src 'self'; script-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 TOKEN = "_token"  # noqa: S105 - the name of a form input
 AUTOCOMPLETE = {
     "email": "email",

@@ -1,6 +1,6 @@
 """The API over ASGI on a real database; only the starter of runs is a recorder."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from sqlalchemy import text
 
@@ -64,6 +65,16 @@ class Tenant:
         return await self.client.put(
             f"/v1/workflows/{workflow_id}/graph", json=document, headers={"If-Match": tag}
         )
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """Write log lines as production does: structlog's default draws every local of a traceback."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from api import errors
 from api.app import create_app
+from db import keys
 from db.session import Database
 from tests.api.conftest import Publish, Tenant, count, drawing, speaking
 
@@ -278,6 +279,23 @@ async def test_an_exception_keeps_its_text(app: FastAPI, anonymous: httpx.AsyncC
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert answer.json()["code"] == "internal_error"
+
+
+async def test_an_outage_is_503_for_programs_and_a_page_for_people(starter, config):
+    away = Database("postgresql://flowtrack_app@127.0.0.1:1/none")
+    token = "ft_0123456789ab_" + "x" * 43
+    token += keys._checksum("0123456789ab", "x" * 43)
+    try:
+        async with speaking(create_app(away, starter, config=config), token) as client:
+            answer = await client.get("/v1/leads")
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert (await client.post("/f/acme/contact", json={"email": "a@example.com"})).status_code == 503
+            page = await client.get("/f/acme/contact", headers={"Accept": "text/html,*/*"})
+            assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+            assert page.headers["retry-after"]
+            assert (await client.get("/readyz")).status_code == 503
+    finally:
+        await away.close()
 
 
 async def test_a_busy_pool_is_503_with_retry_after(acme: Tenant, database_url, starter, config):

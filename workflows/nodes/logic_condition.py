@@ -44,23 +44,16 @@ class Condition(NodeType):
         """Weigh the rule and record how each part of it came out."""
         config: Config = situation.config
         if config.condition is not None:
-            return _outcome([_weigh(config.condition, situation)])
+            return _outcome([situation.weigh(config.condition, "condition")])
         rules = [edge.rule for edge in situation.edges if _may_lead_on(edge)]
         if not rules:
             raise Refused("no_condition", "Neither the node nor an edge by condition_true has a rule.")
-        return _outcome([_weigh(rule, situation) for rule in rules])
+        return _outcome([situation.weigh(rule, "condition") for rule in rules])
 
 
 def _may_lead_on(edge: EdgeRule) -> bool:
     """Tell whether an edge's rule speaks for `condition_true`; an edge without a handle leaves by any."""
     return edge.handle in (TRUE, None)
-
-
-def _weigh(rule: dict[str, Any], situation: Situation) -> conditions.Verdict:
-    try:
-        return conditions.evaluate(rule, situation.scope, now=situation.now, zone=situation.zone)
-    except conditions.ConditionError as error:
-        raise Refused("bad_condition", f"condition: {error}") from error
 
 
 def _outcome(verdicts: list[conditions.Verdict]) -> Outcome:

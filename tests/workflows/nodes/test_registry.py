@@ -61,5 +61,5 @@ def test_only_actions_have_an_error_handle(node_type: type[NodeType]):
 
 def test_defaults_that_are_templates_count_as_written():
     webhook = nodes.types()["ACTION_DELIVER_WEBHOOK"]
-    found = {alias: value for alias, _, value in marked_values(webhook.Config, {"eventType": "lead.created"})}
-    assert found["payload"]["lead"] == "{{ lead }}"
+    found = {path: value for path, _, value in marked_values(webhook.Config, {"eventType": "lead.created"})}
+    assert found["payload",]["lead"] == "{{ lead }}"
