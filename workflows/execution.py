@@ -7,16 +7,15 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
+from workflows.control import Controlled
 from workflows.failures import FAILURES, failed, is_final, told_by
 from workflows.graph import Node, summary
 from workflows.messages import (
     BeginInput,
     Begun,
-    Command,
     Ending,
     ExecutionInput,
     ExecutionResult,
-    Heard,
     Outcome,
     StepError,
     StepInput,
@@ -34,18 +33,16 @@ PATIENCE = RetryPolicy(
 
 
 @workflow.defn(name="ExecutionWorkflow")
-class ExecutionWorkflow:
+class ExecutionWorkflow(Controlled):
     """Interprets the published graph for one lead or trigger."""
 
     @workflow.init
     def __init__(self, start: ExecutionInput) -> None:
         self._start = start
-        self._run = Run(start)
+        super().__init__(Run(start))
         self._branches: dict[str, asyncio.Task[None]] = {}
         self._failure: ApplicationError | None = None
         self._draining = False
-        self._news: dict[str, bool] = {}
-        """Waiting steps, and whether something came that they have not looked at."""
 
     @workflow.run
     async def run(self, start: ExecutionInput) -> ExecutionResult:
@@ -63,60 +60,6 @@ class ExecutionWorkflow:
             await self._continue_as_new()
         ending = self._run.state.ending or Ending()
         return ExecutionResult(outcome=ending.outcome, output=ending.output)
-
-    # ── what others may want of a run; validators refuse what would change nothing
-
-    @workflow.signal(name="event")
-    def hear(self, event: Heard) -> None:
-        """Take in an event; waits that began, and those that begin later, look at it."""
-        self._run.hear(event)
-        for key, outcome in self._run.state.sleeping.items():
-            if event.type in outcome.waits_for:
-                self._news[key] = True
-
-    @workflow.update
-    def pause(self, command: Command) -> None:
-        """Start no more steps; those under way end, sleeping ones sleep on."""
-        self._run.state.paused = True
-
-    @pause.validator
-    def _may_pause(self, command: Command) -> None:
-        refuse_unless(not self._run.state.paused, "already_paused", "The execution is paused already.")
-
-    @workflow.update
-    def resume(self, command: Command) -> None:
-        """Start what a pause held back."""
-        self._run.state.paused = False
-        self._go_on()
-
-    @resume.validator
-    def _may_resume(self, command: Command) -> None:
-        refuse_unless(self._run.state.paused, "not_paused", "The execution is not paused.")
-
-    @workflow.update
-    def retry_step(self, command: Command) -> None:
-        """Carry a held step out again."""
-        del self._run.state.held[command.step]
-        self._go_on()
-
-    @workflow.update
-    def skip_step(self, command: Command) -> None:
-        """Go on from a held step as if it had done nothing."""
-        self._launch(self._run.skip(command.step))
-
-    @retry_step.validator
-    def _may_retry(self, command: Command) -> None:
-        self._expect_held(command.step)
-
-    @skip_step.validator
-    def _may_skip(self, command: Command) -> None:
-        self._expect_held(command.step)
-
-    def _expect_held(self, key: str) -> None:
-        is_held = key in self._run.state.held
-        refuse_unless(is_held, "step_not_held", f"The step {key} is not held by a failure.")
-
-    # ── the walk, carried out
 
     async def _enter(self) -> None:
         """Begin at the trigger, or carry on where the state stands."""
@@ -231,7 +174,7 @@ class ExecutionWorkflow:
             left = max(outcome.wake_at - workflow.now(), timedelta(milliseconds=1))
         try:
             await workflow.wait_condition(
-                lambda: self._news.get(key, False), timeout=left, timeout_summary=summary(key, node)
+                lambda: key in self._news, timeout=left, timeout_summary=summary(key, node)
             )
         except TimeoutError:
             return True
@@ -240,7 +183,7 @@ class ExecutionWorkflow:
         return False
 
     async def _work(self, key: str, node: Node) -> Outcome:
-        self._news.pop(key, None)
+        self._news.discard(key)
         node_type = self._run.type_of(node)
         step = self._step(key, node)
         if node_type.queue is None:
@@ -320,9 +263,3 @@ class ExecutionWorkflow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         update = {"state": self._run.state, "facts": self._run.facts}
         workflow.continue_as_new(self._start.model_copy(update=update))
-
-
-def refuse_unless(allowed: bool, type_: str, message: str) -> None:
-    """Refuse an update; it leaves no event."""
-    if not allowed:
-        raise ApplicationError(message, type=type_, non_retryable=True)
