@@ -34,7 +34,7 @@ class Split(NodeType):
     title = "Split test"
     summary = (
         "Goes on by one `variant_<id>`, chosen by weight. With `stickyBy: lead` a lead gets the same variant "
-        "in every run of the workflow, with `execution` each run is dealt anew; a run without a lead always is."
+        "in every run of the workflow, with `execution` each run is dealt anew; so is a run without a lead."
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {

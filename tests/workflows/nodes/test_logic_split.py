@@ -12,11 +12,8 @@ from tests.workflows.nodes.conftest import NOW
 from workflows.nodes.logic_split import Config, Split
 from workflows.nodetype import Refused, Situation
 
-VARIANTS: list[dict[str, Any]] = [
-    {"id": "a", "weight": 70},
-    {"id": "b", "weight": 25},
-    {"id": "c", "weight": 5},
-]
+WEIGHTS = {"a": 70, "b": 25, "c": 5}
+VARIANTS = [{"id": name, "weight": weight} for name, weight in WEIGHTS.items()]
 
 
 def dealt(config: Config, *, lead: str | None = None, node: str = "n", execution: str = "e") -> str:
@@ -50,7 +47,7 @@ def test_the_shares_follow_the_weights(variants):
 def test_consecutive_ids_are_dealt_as_evenly_as_random_ones():
     config = Config.model_validate({"variants": VARIANTS})
     counts = Counter(dealt(config, lead=str(UUID(int=number))) for number in range(20_000))
-    assert chi_square(counts, 20_000, {one["id"]: one["weight"] for one in VARIANTS}) < 13.8
+    assert chi_square(counts, 20_000, WEIGHTS) < 13.8
 
 
 def test_two_nodes_deal_independently():
