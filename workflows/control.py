@@ -50,7 +50,7 @@ class Controlled(ABC):
     @workflow.update
     def retry_step(self, command: Command) -> None:
         """Carry a held step out again."""
-        del self._run.state.held[command.step]
+        self._run.retry(command.step)
         self._go_on()
 
     @workflow.update

@@ -105,6 +105,11 @@ class Run:
             return Outcome(output=output, handles=self._first_way(node))
         return None
 
+    def retry(self, key: str) -> None:
+        """Let a held step go again; what was wrong may have been mended in the lead."""
+        self.state.held.pop(key, None)
+        self.state.lead = None
+
     def skip(self, key: str) -> list[Event]:
         """Go on from a held step as if it had done nothing."""
         self.state.held.pop(key, None)

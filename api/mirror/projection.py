@@ -168,7 +168,7 @@ class Projection:
         node = run.node_of(key)
         if event.name == "retry_step":
             step.failed = False
-            run.state.held.pop(key, None)
+            run.retry(key)
             self._show(event, key, step, "running", error=step.error)
             self.pages.note(f"{node.label or node.type} tried again by {event.command.by}", key=key)
         elif event.name == "skip_step":

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
-from workflows.conditions import evaluate
+from workflows.conditions import evaluate, problems
 from workflows.messages import Heard, Outcome
 from workflows.nodes.logic_delay import duration_of
-from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Rule
+from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -22,7 +23,16 @@ class Awaited(BaseModel):
 
     id: Id
     type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
-    match: Rule | None = None
+    match: dict[str, Any] | None = None
+    """Not a Rule: its bare fields name what no form or step is known to have."""
+
+    @field_validator("match")
+    @classmethod
+    def _check_match(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        wrong = problems(value) if value is not None else []
+        if wrong:
+            raise PydanticCustomError("bad_match", "{reason}", {"reason": wrong[0].message})
+        return value
 
 
 class Config(NodeConfig):
