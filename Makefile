@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 # The stamp's name is the lock's hash: a changed lock builds anew, an unchanged one starts at once.
 STAMP  := $(VENV)/.built-$(shell cksum < $(LOCK) | cut -d' ' -f1)
 
-.PHONY: run test lint types imports tests test-slow docs bench lock clean help
+.PHONY: run test lint types imports tests test-slow golden docs bench lock clean help
 .DEFAULT_GOAL := help
 # pytest's closing line is the last word, whatever -j says.
 .NOTPARALLEL:
@@ -19,6 +19,7 @@ help:
 	@echo "make run        everything on this machine, with a demo; Ctrl-C stops it, the data stays"
 	@echo "make test       what CI checks: lint, format, types, import contracts, tests"
 	@echo "make test-slow  the long suites: faults with real processes, load"
+	@echo "make golden     record the histories that replay tests lack (ARGS: scenes, or --all)"
 	@echo "make docs       the pages that are made from the code"
 	@echo "make bench      the benchmarks behind every published number"
 	@echo "make lock       the hashed lock files, from pyproject.toml"
@@ -44,6 +45,9 @@ tests: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow $(ARGS)
+
+golden: $(STAMP)
+	$(BIN)/python -m tests.golden.record $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m workflows.catalogue > docs/nodes.md

@@ -52,13 +52,13 @@ LANGUAGES = (
 
 def sandbox(*, strict: bool = False) -> SandboxedWorkflowRunner:
     """Return the sandbox policy; a strict one imports even our pure modules again and watches them."""
-    return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules(
-            *LANGUAGES, *(() if strict else PURE)
-        ).with_import_notification_policy(
-            workflow.SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
-        )
-    )
+    policy = workflow.SandboxImportNotificationPolicy
+    # The policy that raises means every import that is not on the list, those to be watched too.
+    raising = policy.SILENT if strict else policy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(
+        *LANGUAGES, *(() if strict else PURE)
+    ).with_import_notification_policy(raising)
+    return SandboxedWorkflowRunner(restrictions=restrictions)
 
 
 @asynccontextmanager

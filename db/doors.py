@@ -22,6 +22,7 @@ DOORS = frozenset(
         "door_due_deliveries",
         "door_execution",
         "door_form",
+        "door_hook",
         "door_log_partitions",
         "door_memberships",
         "door_open_executions",
@@ -29,6 +30,7 @@ DOORS = frozenset(
         "door_purge_idempotency_keys",
         "door_roll_quotas",
         "door_save_user",
+        "door_scheduled_workflows",
         "door_workspace_by_intake_email",
         "door_workspace_by_slug",
         "door_workspace_by_stripe",
@@ -43,6 +45,26 @@ class Form:
     workspace_id: UUID
     workflow_id: UUID
     status: str
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Where a hook's address leads."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    status: str
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A workflow that runs on a schedule, or is paused."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    status: str
+    zone: str
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,6 +131,21 @@ async def form(session: AsyncSession, workspace_slug: str, form_slug: str) -> Fo
         session, "door_form(:workspace, :form)", {"workspace": workspace_slug, "form": form_slug}
     )
     return Form(**row) if row else None
+
+
+async def hook(session: AsyncSession, token_hash: bytes) -> Hook | None:
+    """Find the workflow behind a hook's token, whatever its status."""
+    row = await _row(session, "door_hook(:token_hash)", {"token_hash": token_hash})
+    return Hook(**row) if row else None
+
+
+async def scheduled_workflows(
+    session: AsyncSession, *, after: UUID | None = None, limit: int = 500
+) -> list[Scheduled]:
+    """List workflows whose schedule should exist, by id; `after` is the last one seen."""
+    values = {"after": after or UUID(int=0), "limit": limit}
+    rows = await _rows(session, "door_scheduled_workflows(:after, :limit)", values)
+    return [Scheduled(**row) for row in rows]
 
 
 async def api_key(session: AsyncSession, key_id: str) -> KeyRecord | None:

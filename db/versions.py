@@ -36,7 +36,12 @@ class Current:
     @property
     def trigger(self) -> Node | None:
         """The node at which the run begins; validation lets no graph pass without one."""
-        return next((node for node in self.graph.nodes if node.type.startswith("TRIGGER_")), None)
+        return trigger_of(self.graph)
+
+
+def trigger_of(graph: Graph) -> Node | None:
+    """Find a graph's trigger."""
+    return next((node for node in graph.nodes if node.type.startswith("TRIGGER_")), None)
 
 
 async def publish(
@@ -63,10 +68,10 @@ async def publish(
     latest = await _latest(session, workspace_id, workflow)
     if latest is None or latest.content_hash != graph.content_hash:
         made = await _insert(session, workspace_id, workflow_id, graph, user_id=user_id)
-        await _make_current(session, workflow, made.id)
+        await _make_current(session, workflow, made.id, graph)
         return made
     if workflow.status == "draft":
-        await _make_current(session, workflow, latest.id)
+        await _make_current(session, workflow, latest.id, graph)
     return Published(latest.id, latest.version, is_new=False)
 
 
@@ -149,12 +154,15 @@ async def _insert(
     return Published(row.id, row.version, is_new=True)
 
 
-async def _make_current(session: AsyncSession, workflow: Workflow, version_id: UUID) -> None:
+async def _make_current(session: AsyncSession, workflow: Workflow, version_id: UUID, graph: Graph) -> None:
+    trigger = trigger_of(graph)
     await session.execute(
         update(Workflow)
         .where(Workflow.workspace_id == workflow.workspace_id, Workflow.id == workflow.id)
         .values(
             published_version_id=version_id,
+            trigger_type=trigger.type if trigger else None,
+            trigger=trigger.model_dump(mode="json", include={"id", "type", "config"}) if trigger else None,
             status="paused" if workflow.status == "paused" else "active",
         )
     )

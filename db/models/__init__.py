@@ -7,7 +7,7 @@ from db.models.executions import Effect, ExecutionLog, ExecutionStep, MirrorCurs
 from db.models.iam import ApiKey, IdempotencyKey, OAuthCredential, User, Workspace, WorkspaceMember
 from db.models.leads import Lead, LeadEvent, LeadFieldData
 from db.models.webhooks import WebhookDelivery, WebhookEndpoint
-from db.models.workflows import FormField, Workflow, WorkflowEdge, WorkflowNode, WorkflowVersion
+from db.models.workflows import FormField, Workflow, WorkflowEdge, WorkflowHook, WorkflowNode, WorkflowVersion
 
 __all__ = [
     "ApiKey",
@@ -32,6 +32,7 @@ __all__ = [
     "Workflow",
     "WorkflowEdge",
     "WorkflowExecution",
+    "WorkflowHook",
     "WorkflowNode",
     "WorkflowVersion",
     "Workspace",

@@ -42,6 +42,7 @@ class WorkflowExecution(Tenant, Timestamps, Base):
         ),
         parent("lead_id", "leads", ondelete=forgets("lead_id")),
         parent("rerun_of", "workflow_executions", ondelete=forgets("rerun_of")),
+        parent("cause_execution_id", "workflow_executions", ondelete=forgets("cause_execution_id")),
         one_of("trigger_type", TRIGGER_TYPES),
         one_of("status", EXECUTION_STATUSES),
         indexed(
@@ -54,6 +55,11 @@ class WorkflowExecution(Tenant, Timestamps, Base):
         indexed("workflow_executions_workflow_id", "workflow_id", "id"),
         indexed("workflow_executions_status", "status", "id"),
         indexed("workflow_executions_lead_id", "lead_id", "id", where="lead_id IS NOT NULL"),
+        indexed(
+            "workflow_executions_cause_execution_id",
+            "cause_execution_id",
+            where="cause_execution_id IS NOT NULL",
+        ),
         indexed("workflow_executions_rerun_of", "rerun_of", where="rerun_of IS NOT NULL"),
         # Temporal's workflow ids are one namespace for all workspaces, and so are the ids they are made of.
         door_index("door_workflow_executions_id", "id", is_unique=True),
@@ -76,6 +82,10 @@ class WorkflowExecution(Tenant, Timestamps, Base):
     output_data: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     rerun_of: Mapped[UUID | None]
+    cause_execution_id: Mapped[UUID | None]
+    """The run whose step changed the lead that this one reacts to."""
+    hops: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many runs stand between this one and what came from outside."""
     temporal_run_id: Mapped[str | None]
     lock_acquired_at: Mapped[datetime | None]
     locked_by: Mapped[str | None]

@@ -12,6 +12,7 @@ from db.models.base import (
     Base,
     Tenant,
     Timestamps,
+    door_index,
     forgets,
     indexed,
     json_column,
@@ -44,6 +45,8 @@ class Workflow(Tenant, Timestamps, Base):
         CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'", name="slug"),
         indexed("workflows_slug", "slug", where="deleted_at IS NULL", is_unique=True),
         indexed("workflows_template_id", "template_id", where="template_id IS NOT NULL"),
+        indexed("workflows_trigger_type", "trigger_type", where="deleted_at IS NULL"),
+        door_index("door_workflows_scheduled", "id", where="trigger_type = 'TRIGGER_SCHEDULE'"),
     )
 
     name: Mapped[str]
@@ -52,6 +55,9 @@ class Workflow(Tenant, Timestamps, Base):
     status: Mapped[str] = mapped_column(default="draft", server_default=text("'draft'"))
     template_id: Mapped[UUID | None]
     published_version_id: Mapped[UUID | None]
+    trigger_type: Mapped[str | None]
+    trigger: Mapped[dict[str, Any] | None]
+    """The published version's (id, type, config): who reacts to an event is one indexed question."""
     settings: Mapped[dict[str, Any]] = json_column()
     viewport: Mapped[dict[str, Any] | None]
     graph_version: Mapped[int] = mapped_column(default=1, server_default=text("1"))
@@ -119,6 +125,24 @@ class WorkflowVersion(Tenant, Base):
     graph: Mapped[dict[str, Any]] = mapped_column(JSONB)
     published_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     published_by: Mapped[UUID | None] = mapped_column(user_link("published_by"))
+
+
+class WorkflowHook(Tenant, Timestamps, Base):
+    """The address at which a workflow takes webhooks: found by its hash, shown from its sealed form."""
+
+    __tablename__ = "workflow_hooks"
+    __table_args__ = (
+        parent("workflow_id", "workflows"),
+        unique("workflow_id", "workflow_id"),
+        door_index("door_workflow_hooks_token_hash", "token_hash", is_unique=True),
+    )
+
+    workflow_id: Mapped[UUID]
+    token_hash: Mapped[bytes]
+    token_sealed: Mapped[bytes]
+    secret_sealed: Mapped[bytes | None]
+    previous_secret_sealed: Mapped[bytes | None]
+    previous_secret_expires_at: Mapped[datetime | None]
 
 
 class FormField(Tenant, Timestamps, Base):

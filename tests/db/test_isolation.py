@@ -24,6 +24,7 @@ NAMES = [table.name for table in TENANT_TABLES]
 WORLDWIDE: dict[tuple[str, str], Callable[[], Any]] = {
     ("workflow_executions", "id"): uuid7,
     ("api_keys", "key_id"): lambda: uuid7().hex,
+    ("workflow_hooks", "token_hash"): lambda: uuid7().bytes,
 }
 
 
@@ -112,6 +113,7 @@ async def test_a_row_cannot_point_to_another_workspaces_parent(
             continue
         foreign = {**row, "workspace_id": there.workspace_id, "id": uuid7()}
         foreign |= {"slug": None} if name == "workflows" else {}
+        foreign |= {column: make() for (table_name, column), make in WORLDWIDE.items() if table_name == name}
         touched, refused = await attempt(database, there, insert(table).values(foreign))
         assert (touched, refused) == (0, "ForeignKeyViolation")
 

@@ -9,6 +9,8 @@ CREATE TABLE workflows (
     status text NOT NULL DEFAULT 'draft',
     template_id uuid,
     published_version_id uuid,
+    trigger_type text,
+    trigger jsonb,
     settings jsonb NOT NULL DEFAULT '{}'::jsonb,
     viewport jsonb,
     graph_version integer NOT NULL DEFAULT 1,
@@ -25,6 +27,8 @@ CREATE TABLE workflows (
 );
 CREATE UNIQUE INDEX workflows_slug ON workflows (workspace_id, slug) WHERE deleted_at IS NULL;
 CREATE INDEX workflows_template_id ON workflows (workspace_id, template_id) WHERE template_id IS NOT NULL;
+CREATE INDEX workflows_trigger_type ON workflows (workspace_id, trigger_type) WHERE deleted_at IS NULL;
+CREATE INDEX door_workflows_scheduled ON workflows (id) WHERE trigger_type = 'TRIGGER_SCHEDULE';
 
 CREATE TABLE form_fields (
     workspace_id uuid NOT NULL,
@@ -72,6 +76,24 @@ CREATE TABLE workflow_edges (
 );
 CREATE INDEX workflow_edges_source ON workflow_edges (workspace_id, workflow_id, source_node_id);
 CREATE INDEX workflow_edges_target ON workflow_edges (workspace_id, workflow_id, target_node_id);
+
+CREATE TABLE workflow_hooks (
+    workspace_id uuid NOT NULL,
+    id uuid NOT NULL,
+    workflow_id uuid NOT NULL,
+    token_hash bytea NOT NULL,
+    token_sealed bytea NOT NULL,
+    secret_sealed bytea,
+    previous_secret_sealed bytea,
+    previous_secret_expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT workflow_hooks_pkey PRIMARY KEY (workspace_id, id),
+    CONSTRAINT workflow_hooks_workflow_id_fkey FOREIGN KEY (workspace_id, workflow_id)
+        REFERENCES workflows (workspace_id, id) ON DELETE CASCADE,
+    CONSTRAINT workflow_hooks_workflow_id_key UNIQUE (workspace_id, workflow_id)
+);
+CREATE UNIQUE INDEX door_workflow_hooks_token_hash ON workflow_hooks (token_hash);
 
 CREATE TABLE workflow_nodes (
     workspace_id uuid NOT NULL,

@@ -15,6 +15,8 @@ CREATE TABLE workflow_executions (
     output_data jsonb,
     error jsonb,
     rerun_of uuid,
+    cause_execution_id uuid,
+    hops integer NOT NULL DEFAULT 0,
     temporal_run_id text,
     lock_acquired_at timestamptz,
     locked_by text,
@@ -36,6 +38,8 @@ CREATE TABLE workflow_executions (
         REFERENCES leads (workspace_id, id) ON DELETE SET NULL (lead_id),
     CONSTRAINT workflow_executions_rerun_of_fkey FOREIGN KEY (workspace_id, rerun_of)
         REFERENCES workflow_executions (workspace_id, id) ON DELETE SET NULL (rerun_of),
+    CONSTRAINT workflow_executions_cause_execution_id_fkey FOREIGN KEY (workspace_id, cause_execution_id)
+        REFERENCES workflow_executions (workspace_id, id) ON DELETE SET NULL (cause_execution_id),
     CONSTRAINT workflow_executions_trigger_type_check
         CHECK (trigger_type IN ('FORM', 'MANUAL', 'WEBHOOK', 'SCHEDULE', 'LEAD_EVENT', 'API')),
     CONSTRAINT workflow_executions_status_check
@@ -44,6 +48,8 @@ CREATE TABLE workflow_executions (
 CREATE UNIQUE INDEX door_workflow_executions_id ON workflow_executions (id);
 CREATE INDEX door_workflow_executions_open
     ON workflow_executions (queued_at) WHERE status IN ('queued', 'running', 'waiting');
+CREATE INDEX workflow_executions_cause_execution_id
+    ON workflow_executions (workspace_id, cause_execution_id) WHERE cause_execution_id IS NOT NULL;
 CREATE UNIQUE INDEX workflow_executions_idempotency_key
     ON workflow_executions (workspace_id, workflow_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX workflow_executions_lead_id

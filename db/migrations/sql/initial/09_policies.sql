@@ -17,7 +17,7 @@ END $$;
 SELECT guard_tenant(tenant_table) FROM unnest(ARRAY[
     'public.workspace_members', 'public.oauth_credentials', 'public.api_keys', 'public.idempotency_keys',
     'public.workflows', 'public.workflow_nodes', 'public.workflow_edges', 'public.workflow_versions',
-    'public.form_fields', 'public.leads', 'public.lead_field_data', 'public.lead_events',
+    'public.workflow_hooks', 'public.form_fields', 'public.leads', 'public.lead_field_data', 'public.lead_events',
     'public.workflow_executions', 'public.execution_steps', 'public.execution_logs', 'public.effects',
     'public.mirror_cursors', 'public.subscriptions', 'public.usage_quotas', 'public.usage_events',
     'public.webhook_endpoints', 'public.webhook_deliveries', 'public.workspace_daily_stats'
@@ -53,7 +53,7 @@ GRANT SELECT, INSERT ON lead_events, workflow_versions, usage_events TO flowtrac
 GRANT SELECT, INSERT, UPDATE ON leads, workflow_executions TO flowtrack_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     workspace_members, oauth_credentials, api_keys, idempotency_keys,
-    workflows, workflow_nodes, workflow_edges, form_fields, lead_field_data,
+    workflows, workflow_nodes, workflow_edges, workflow_hooks, form_fields, lead_field_data,
     execution_steps, execution_logs, effects, mirror_cursors,
     subscriptions, usage_quotas, webhook_endpoints, webhook_deliveries, workspace_daily_stats
     TO flowtrack_app;

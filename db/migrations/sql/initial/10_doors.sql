@@ -8,6 +8,26 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE w.slug = p_workspace_slug AND f.slug = p_form_slug AND f.deleted_at IS NULL
 $$;
 
+CREATE FUNCTION door_hook(p_token_hash bytea)
+RETURNS TABLE (workspace_id uuid, workflow_id uuid, status text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT f.workspace_id, f.id, f.status
+    FROM public.workflow_hooks h
+    JOIN public.workflows f ON f.workspace_id = h.workspace_id AND f.id = h.workflow_id
+    WHERE h.token_hash = p_token_hash AND f.deleted_at IS NULL
+$$;
+
+-- Those that are deleted or have another trigger by now are among them no more: their schedules go.
+CREATE FUNCTION door_scheduled_workflows(p_after uuid, p_limit integer)
+RETURNS TABLE (workspace_id uuid, workflow_id uuid, status text, zone text, config jsonb)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT f.workspace_id, f.id, f.status, w.timezone, coalesce(f.trigger -> 'config', '{}'::jsonb)
+    FROM public.workflows f JOIN public.workspaces w ON w.id = f.workspace_id
+    WHERE f.trigger_type = 'TRIGGER_SCHEDULE' AND f.deleted_at IS NULL AND f.status IN ('active', 'paused')
+      AND f.id > p_after
+    ORDER BY f.id LIMIT p_limit
+$$;
+
 CREATE FUNCTION door_api_key(p_key_id text)
 RETURNS TABLE (workspace_id uuid, id uuid, secret_hash bytea, scopes text[],
                expires_at timestamptz, revoked_at timestamptz, last_used_at timestamptz)

@@ -1,0 +1,327 @@
+"""What the golden histories tell: one small run for each node type, and each way in which a run can turn."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import WorkflowHandle
+
+from local import demo
+from tests.e2e.graphs import chain, edge, graph, node
+from tests.e2e.house import EMAIL, House, ok
+from tests.golden.corpus import executable
+from workflows import nodes
+from workflows.upkeep import JOBS
+
+Handle = WorkflowHandle[Any, Any]
+Graph = dict[str, Any]
+
+KEYS = ("first_name", "budget", "company", "product")
+FIELDS: list[dict[str, Any]] = [
+    EMAIL,
+    *({"field_key": key, "label": key.title(), "field_type": "TEXT"} for key in KEYS),
+]
+ANSWERS = {
+    "email": "ada@example.com",
+    "first_name": "Ada",
+    "budget": "$10000+",
+    "company": "Engines Ltd",
+    "product": "the Engine",
+}
+FORM = node("form", "TRIGGER_FORM", "Form")
+DONE = node("done", "UTILITY_LOG", "Done", message="Done with {{ lead.email }}")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Plays on a house, and returns the runs to keep."""
+
+    play: Callable[[House], Awaitable[list[Handle]]]
+    refusals: int = 0
+    """How many mails the mail server puts off first."""
+    history_limit: int | None = None
+    """After how many events the server asks for continue-as-new, if it shall soon."""
+
+
+# ── one for each node type
+
+
+def around(name: str) -> Graph:
+    """Put a node with its type's own example where one would draw it, and a log after each way out."""
+    node_type = nodes.types()[name]
+    config = CONFIGS.get(name, node_type.example)
+    subject = node("subject", name, node_type.title, **config)
+    ways = node_type.ways_out(node_type.Config.model_validate(config))
+    after = [node(f"after_{way}", "UTILITY_LOG", message=f"left by {way}") for way in ways]
+    onward = [edge("subject", f"after_{way}", way) for way in ways]
+    if node_type.kind() == "trigger":
+        return graph(subject, *after, *onward)
+    before = [node(each, "UTILITY_LOG", message=f"from {each}") for each in BEFORE.get(name, ())]
+    inward = [part for each in before for part in (edge("form", each["id"]), edge(each["id"], "subject"))]
+    return graph(FORM, *before, subject, *after, *(inward or [edge("form", "subject")]), *onward)
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "LOGIC_DELAY": {"mode": "duration", "duration": "PT1S"},
+}
+"""Where the example would take days."""
+BEFORE = {"LOGIC_MERGE": ("left", "right")}
+"""The branches that a node is there to join."""
+ENDS = {"UTILITY_FAIL": "failed"}
+
+
+async def one_node(house: House, *, name: str) -> list[Handle]:
+    """Run a graph around one node, with somebody listening to every event."""
+    await subscribe(house)
+    return [await ran(house, around(name), ends=ENDS.get(name, "completed"))]
+
+
+# ── the turns of a run
+
+
+async def intake(house: House) -> list[Handle]:
+    """Branch, skip and merge: the demo's own graph."""
+    await subscribe(house)
+    workflow = await house.workflow(demo.GRAPH, fields=demo.FIELDS, name=demo.NAME)
+    return [await ended(house, await house.submit(workflow, demo.ANSWERS))]
+
+
+async def concurrency(house: House) -> list[Handle]:
+    """Run branches side by side, one of them asleep."""
+    drawn = graph(
+        FORM,
+        node("nap", "LOGIC_DELAY", duration="PT1S"),
+        node("vars", "UTILITY_SET_VARIABLES", assignments={"greeting": "Hello {{ lead.name }}"}),
+        node("status", "ACTION_SET_LEAD_STATUS", status="CONTACTED"),
+        node("meet", "LOGIC_MERGE", mode="all"),
+        DONE,
+        *(edge("form", each) for each in ("nap", "vars", "status")),
+        *(edge(each, "meet") for each in ("nap", "vars", "status")),
+        edge("meet", "done"),
+    )
+    return [await ran(house, drawn)]
+
+
+async def edge_rules(house: House) -> list[Handle]:
+    """Weigh rules on the edges of a trigger, which has no activity of its own; leave a disabled node out."""
+    rich = {"field": "budget", "operator": ">=", "value": 5000}
+    poor = {"none": [rich]}
+    drawn = graph(
+        FORM,
+        node("rich", "UTILITY_LOG", message="rich"),
+        node("poor", "UTILITY_LOG", message="poor"),
+        node("off", "UTILITY_LOG", message="never", disabled=True),
+        edge("form", "rich", condition=rich),
+        edge("form", "poor", condition=poor),
+        edge("form", "off"),
+    )
+    return [await ran(house, drawn)]
+
+
+async def local_retry(house: House) -> list[Handle]:
+    """Keep a lead locked until a local activity has failed once."""
+    status = node("status", "ACTION_SET_LEAD_STATUS", status="QUALIFIED")
+    workflow = await house.workflow(chain(FORM, node("nap", "LOGIC_DELAY", duration="PT1S"), status, DONE))
+    execution_id = await house.submit(workflow, {"email": ANSWERS["email"]})
+    await house.until(execution_id, lambda run: run["status"] == "waiting")
+    async with house.database.workspace(house.workspace_id) as session:
+        await session.execute(text("SELECT id FROM leads FOR UPDATE"))
+        while not await house.logs(execution_id):
+            await asyncio.sleep(0.05)
+    return [await ended(house, execution_id)]
+
+
+async def mail_put_off(house: House) -> list[Handle]:
+    """Send a mail that the server puts off: the fast path gives way to the queue."""
+    mail = node("mail", "ACTION_SEND_EMAIL", emailSubject="Hello", emailText="Hello {{ lead.name }}")
+    return [await ran(house, chain(FORM, mail, DONE))]
+
+
+async def on_error(house: House, *, policy: str, ends: str = "completed") -> list[Handle]:
+    """Fail at a node, and go on as its `onError` says."""
+    mail = {"to": "nobody at all", "emailSubject": "x", "emailText": "x"}
+    drawn = graph(
+        FORM,
+        node("mail", "ACTION_SEND_EMAIL", **mail, onError=policy),
+        node("fine", "UTILITY_LOG", message="fine"),
+        node("error", "UTILITY_LOG", message="failed"),
+        edge("form", "mail"),
+        edge("mail", "fine", "default"),
+        edge("mail", "error", "error"),
+    )
+    return [await ran(house, drawn, ends=ends)]
+
+
+async def asleep(house: House) -> UUID:
+    """Start a run and let it fall asleep for a day, with a branch that is done."""
+    drawn = graph(
+        FORM, node("nap", "LOGIC_DELAY", duration="P1D"), DONE, edge("form", "nap"), edge("form", "done")
+    )
+    execution_id = await started(house, drawn)
+    await house.until(execution_id, lambda run: run["status"] == "waiting")
+    return execution_id
+
+
+async def cancelled(house: House) -> list[Handle]:
+    """Cancel a run in its sleep."""
+    execution_id = await asleep(house)
+    await ok(house.api.post(f"/v1/executions/{execution_id}/cancel", json={"reason": "changed my mind"}))
+    return [await ended(house, execution_id, ends="cancelled")]
+
+
+async def terminated(house: House) -> list[Handle]:
+    """Terminate a run in its sleep, as an operator would."""
+    execution_id = await asleep(house)
+    await handle_of(house, execution_id).terminate(reason="operator had enough")
+    return [await ended(house, execution_id, ends="failed")]
+
+
+async def quota_exceeded(house: House) -> list[Handle]:
+    """Refuse a run at its door."""
+    await house.rows("UPDATE usage_quotas SET quota_limit = 0 WHERE quota_key = 'executions' RETURNING id")
+    return [await ran(house, chain(FORM, DONE), ends="failed")]
+
+
+async def reset(house: House) -> list[Handle]:
+    """Set a run back to its first workflow task, after its end."""
+    execution_id = await started(house, chain(FORM, node("nap", "LOGIC_DELAY", duration="PT1S"), DONE))
+    first = await ended(house, execution_id)
+    request = ResetWorkflowExecutionRequest(
+        namespace=house.temporal.namespace,
+        workflow_execution=WorkflowExecution(workflow_id=first.id),
+        reason="once more",
+        request_id="once-more",
+        workflow_task_finish_event_id=4,
+    )
+    answer = await house.temporal.workflow_service.reset_workflow_execution(request)
+    again = house.temporal.get_workflow_handle(first.id, run_id=answer.run_id)
+    await again.result()
+    house.mirror.hint(execution_id)
+    await house.until(execution_id, lambda run: run["temporal"]["run_id"] == answer.run_id)
+    return [again]
+
+
+async def continued_as_new(house: House) -> list[Handle]:
+    """Go on in run after run, a sleeping branch carried along."""
+    naps = [node(f"nap{number}", "LOGIC_DELAY", duration="PT1S") for number in (1, 2)]
+    drawn = graph(
+        FORM,
+        *naps,
+        node("log", "UTILITY_LOG", message="awake"),
+        node("long", "LOGIC_DELAY", duration="PT4S"),
+        node("meet", "LOGIC_MERGE"),
+        DONE,
+        edge("form", "nap1"),
+        edge("nap1", "log"),
+        edge("log", "nap2"),
+        edge("nap2", "meet"),
+        edge("form", "long"),
+        edge("long", "meet"),
+        edge("meet", "done"),
+    )
+    last = await ran(house, drawn)
+    chained = [last]
+    while earlier := await continued_from(chained[0]):
+        chained.insert(0, house.temporal.get_workflow_handle(last.id, run_id=earlier))
+    return chained
+
+
+async def continued_from(handle: Handle) -> str:
+    """Name the run that a run continues."""
+    first = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
+    return first.continued_execution_run_id
+
+
+async def delivery_retried(house: House) -> list[Handle]:
+    """Hand a webhook over that its endpoint refused, and come once before it is due."""
+    await subscribe(house)
+    house.target.answers.append(500)
+    execution_id = await started(house, around("ACTION_DELIVER_WEBHOOK"))
+    await house.ended(execution_id)
+    (row,) = await house.rows(
+        "UPDATE webhook_deliveries SET scheduled_at = now() + interval '8 seconds'"
+        " WHERE status = 'pending' RETURNING message_id, webhook_endpoint_id"
+    )
+    workflow_id = f"delivery-{row['message_id']}-{row['webhook_endpoint_id']}"
+    delivery: Handle = house.temporal.get_workflow_handle(workflow_id)
+    assert await delivery.result() == "delivered"
+    return [delivery]
+
+
+async def delivery_awaited(house: House) -> list[Handle]:
+    """Wait for a delivery that succeeds at the second attempt, on the queue."""
+    await subscribe(house)
+    house.target.answers.append(500)
+    hook = node("hook", "ACTION_DELIVER_WEBHOOK", eventType="lead.qualified", waitForDelivery=True)
+    return [await ran(house, chain(FORM, hook, DONE))]
+
+
+async def upkeep(house: House, *, job: str) -> list[Handle]:
+    """Run one of the scheduled jobs."""
+    handle: Handle = await house.temporal.start_workflow(
+        "UpkeepWorkflow", job, id=f"upkeep-{job}-{house.workspace_id}", task_queue=house.world.task_queue
+    )
+    await handle.result()
+    return [handle]
+
+
+# ── how a scene is played
+
+
+async def subscribe(house: House) -> None:
+    """Point an endpoint at the target for every event."""
+    body = {"url": house.target.url, "subscribed_events": ["*"]}
+    await ok(house.api.post("/v1/webhook-endpoints", json=body))
+
+
+async def started(house: House, drawn: Graph) -> UUID:
+    """Publish a graph and start it by the trigger it has."""
+    workflow = await house.workflow(drawn, fields=FIELDS)
+    if any(each["type"] == "TRIGGER_FORM" for each in drawn["nodes"]):
+        return await house.submit(workflow, ANSWERS)
+    return await house.start(workflow, **ANSWERS)
+
+
+async def ran(house: House, drawn: Graph, *, ends: str = "completed") -> Handle:
+    """Run a graph to its end."""
+    return await ended(house, await started(house, drawn), ends=ends)
+
+
+async def ended(house: House, execution_id: UUID, *, ends: str = "completed") -> Handle:
+    """Wait for an end, which must be the one that the scene is about."""
+    run = await house.ended(execution_id)
+    assert run["status"] == ends, run
+    return handle_of(house, execution_id)
+
+
+def handle_of(house: House, execution_id: UUID) -> Handle:
+    """Name an execution's current run."""
+    return house.temporal.get_workflow_handle(f"execution-{execution_id}")
+
+
+SCENES: dict[str, Scene] = {
+    **{name.lower(): Scene(partial(one_node, name=name)) for name in executable()},
+    "intake": Scene(intake),
+    "concurrency": Scene(concurrency),
+    "edge_rules": Scene(edge_rules),
+    "local_retry": Scene(local_retry),
+    "mail_put_off_once": Scene(mail_put_off, refusals=1),
+    "mail_put_off_twice": Scene(mail_put_off, refusals=2),
+    "on_error_continue": Scene(partial(on_error, policy="continue")),
+    "on_error_branch": Scene(partial(on_error, policy="branch")),
+    "on_error_fail": Scene(partial(on_error, policy="fail", ends="failed")),
+    "cancelled": Scene(cancelled),
+    "terminated": Scene(terminated),
+    "quota_exceeded": Scene(quota_exceeded),
+    "reset": Scene(reset),
+    "continued_as_new": Scene(continued_as_new, history_limit=10),
+    "delivery_retried": Scene(delivery_retried),
+    "delivery_awaited": Scene(delivery_awaited),
+    **{f"upkeep_{job}": Scene(partial(upkeep, job=job)) for job in JOBS},
+}
