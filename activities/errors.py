@@ -17,10 +17,11 @@ class StepDeferred(StepFailed):
 
     retryable = True
 
+    def __init__(self, type_: str, message: str, *, seconds: float | None = None) -> None:
+        super().__init__(type_, message)
+        self.seconds = seconds
+        """How long to wait, where the node's `retry` is not to say."""
+
 
 class StepPostponed(StepDeferred):
     """The step shall be tried again after exactly so many seconds, however often that happens."""
-
-    def __init__(self, type_: str, message: str, *, seconds: float) -> None:
-        super().__init__(type_, message)
-        self.seconds = seconds

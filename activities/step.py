@@ -96,7 +96,9 @@ def _render(name: str, value: Any, marker: Marker, *, scope: Scope, now: datetim
 
 
 def _texts(value: Any, scope: Scope, *, html: bool, now: datetime, zone: str) -> Any:
-    """Render a template, or each of a list of them."""
+    """Render a template, or each of a list or an object of them."""
+    if isinstance(value, Mapping):
+        return {key: _texts(item, scope, html=html, now=now, zone=zone) for key, item in value.items()}
     if isinstance(value, list):
         return [_texts(item, scope, html=html, now=now, zone=zone) for item in value]
     return templates.render(value, scope, html=html, now=now, zone=zone) if isinstance(value, str) else value

@@ -149,13 +149,14 @@ def check_size(what: str, data: Any) -> None:
 
 def translated(error: StepFailed, given: StepInput) -> ApplicationError:
     """Turn a step's failure into Temporal's, final once the node's attempts are used up."""
+    seconds = error.seconds if isinstance(error, StepDeferred) else None
+    delay = None if seconds is None else timedelta(seconds=seconds)
     if isinstance(error, StepPostponed):
-        delay = timedelta(seconds=error.seconds)
         return ApplicationError(error.message, type=error.type, next_retry_delay=delay)
     attempt = given.first_attempt - 1 + activity.info().attempt
     allowed = NodeConfig.model_validate(common(given)).retry.max_attempts
     final = not error.retryable or attempt >= allowed
-    return ApplicationError(error.message, type=error.type, non_retryable=final)
+    return ApplicationError(error.message, type=error.type, non_retryable=final, next_retry_delay=delay)
 
 
 def common(given: StepInput) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class QuotaGate(NodeType):
     name = "LOGIC_QUOTA_GATE"
     title = "Quota gate"
     summary = (
-        "Takes an amount from one of the workspace's quotas and goes on by `within_quota`. If that much is not "
+        "Takes an amount from one of the workspace's quotas and goes on by `within_quota`. If not so much is "
         "left, `onExceeded` decides: `branch` goes on by `exceeded`, `fail` fails the step, and `hold` "
         "books the amount in the next period that has room for it and sleeps until that period begins."
     )

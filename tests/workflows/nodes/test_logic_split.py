@@ -1,6 +1,7 @@
 """LOGIC_SPLIT deals by weight, without memory, and to each lead the same."""
 
 from collections import Counter
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -28,7 +29,7 @@ def some_ids(count: int, seed: int = 1) -> list[str]:
     return [str(UUID(int=dice.getrandbits(128), version=4)) for _ in range(count)]
 
 
-def chi_square(counts: Counter[str], total: int, weights: dict[str, float]) -> float:
+def chi_square(counts: Counter[str], total: int, weights: Mapping[str, float]) -> float:
     whole = sum(weights.values())
     expected = {name: total * weight / whole for name, weight in weights.items()}
     return sum((counts[name] - share) ** 2 / share for name, share in expected.items())

@@ -1,0 +1,106 @@
+"""The worker and the API killed in the moments that matter, and doubled: all runs complete."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+
+from tests.faults import graphs
+from tests.faults.machine import Machine, until
+
+
+def test_a_worker_killed_between_any_two_steps_costs_no_run_and_doubles_no_effect(machine: Machine):
+    spots = range(len(graphs.STEPS) + 1)
+    workflows = [machine.workflow(f"Rests after {n}", graphs.resting(n, "PT8S")) for n in spots]
+    runs = [machine.accepted(workflow, f"spot{n}@example.com") for n, workflow in enumerate(workflows)]
+    for execution_id in runs:
+        machine.waits(execution_id)
+    before = [list(machine.steps(execution_id)) for execution_id in runs]
+
+    killed = machine.kill("worker")
+
+    # Each run stood at another boundary at that moment.
+    assert [len(steps) for steps in before] == [n + 2 for n in spots]
+    machine.wait_until_back("worker", killed)
+    for n, run in zip(spots, machine.completed(*runs), strict=True):
+        assert list(machine.steps(run["id"])) == [node["id"] for node in graphs.resting(n, "PT8S")["nodes"]]
+        assert timeline(machine, run["lead_id"]) == graphs.EVENTS
+
+
+def test_an_api_killed_between_commit_and_start_starts_the_run_after_all(machine: Machine):
+    workflow = machine.workflow("Left queued", graphs.straight())
+    machine.freeze("temporal")
+    answer = machine.submit(workflow, "queued@example.com")
+    (row,) = execution(machine, answer.execution_id)
+    assert (row["status"], row["dispatched_at"]) == ("queued", None)
+    killed = machine.kill("api")
+    # Frozen it might still have the call of the dead API in its buffers; killed it never heard of the run.
+    machine.kill("temporal")
+    machine.wait_until_back("api", killed)
+
+    machine.completed(str(answer.execution_id))
+
+    # The dispatcher of the new API started it.
+    (row,) = execution(machine, answer.execution_id)
+    assert row["locked_by"].endswith(f":{machine.pids['api']}")
+
+
+def test_an_api_killed_between_the_start_and_its_note_starts_no_second_run(machine: Machine):
+    workflow = machine.workflow("Not noted", graphs.straight())
+    machine.freeze("temporal")
+    answer = machine.submit(workflow, "unnoted@example.com")
+    with psycopg.connect(machine.card["database_url"]) as lock:
+        # Who holds this lets references be made to the row, but no note on it.
+        lock.execute(
+            "SELECT 1 FROM workflow_executions WHERE id = %s FOR NO KEY UPDATE", [answer.execution_id]
+        )
+        machine.thaw("temporal")
+        until(lambda: known(machine, answer.execution_id), "Temporal has the run")
+        (row,) = execution(machine, answer.execution_id)
+        assert (row["status"], row["dispatched_at"]) == ("queued", None)
+        killed = machine.kill("api")
+        until(lambda: machine.pids["api"] != killed, "a new API")
+    machine.wait_until_back("api", killed)
+
+    (run,) = machine.completed(str(answer.execution_id))
+
+    listed = machine.temporal("workflow", "list", "--query", f"WorkflowId = 'execution-{run['id']}'")
+    assert len(listed) == 1
+
+
+def test_two_workers_and_two_apis_do_nothing_twice(machine: Machine):
+    workflow = machine.workflow("Two of each", graphs.straight())
+    second_worker = machine.another("worker")
+    second_api, url = machine.another_api()
+    emails = [f"both{n}@example.com" for n in range(12)]
+
+    def submit(email: str) -> set[str | None]:
+        # The same form at both doors at once.
+        with ThreadPoolExecutor(2) as pool:
+            doors = pool.map(lambda api: machine.submit(workflow, email, api=api), (None, url))
+            return {answer.execution_id for answer in doors}
+
+    with ThreadPoolExecutor(4) as pool:
+        answered = list(pool.map(submit, emails))
+
+    assert all(len(answers) == 1 for answers in answered)
+    machine.completed(*(str(answers.pop()) for answers in answered))
+    assert second_worker.poll() is None
+    assert second_api.poll() is None
+    machine.dismiss(second_api)
+    machine.dismiss(second_worker)
+
+
+def execution(machine: Machine, execution_id: str | None):
+    """Read an execution's row."""
+    return machine.rows("SELECT * FROM workflow_executions WHERE id = %s", execution_id)
+
+
+def known(machine: Machine, execution_id: str | None) -> bool:
+    """Tell whether Temporal lists a run of the execution."""
+    return bool(machine.temporal("workflow", "list", "--query", f"WorkflowId = 'execution-{execution_id}'"))
+
+
+def timeline(machine: Machine, lead_id: str) -> list[str]:
+    """Read the types of a lead's events, the oldest first."""
+    events = machine.call("GET", f"/v1/leads/{lead_id}/events?limit=100")["data"]
+    return [event["event_type"] for event in reversed(events)]
