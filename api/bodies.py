@@ -21,8 +21,9 @@ class Door:
 
 
 PUBLIC = Door("/f/", 64 * 1024, 32, takes_forms=True)
+HOOKS = Door("/hooks/", 64 * 1024, 32)
 API = Door("/", 4 * 1024 * 1024, 64)
-DOORS = (PUBLIC, API)
+DOORS = (PUBLIC, HOOKS, API)
 PATIENCE = 10.0
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 

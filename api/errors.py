@@ -3,6 +3,7 @@
 Refusal
 ├── Malformed 400 ── InvalidCursor
 ├── Unauthorized 401
+├── CallerUnproved 401
 ├── Forbidden 403 ── RenderTokenRefused, OriginRefused
 ├── NotFound 404
 ├── MethodRefused 405
@@ -99,6 +100,12 @@ class Unauthorized(Refusal):
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="FlowTrack"'})
+
+
+class CallerUnproved(Refusal):
+    """This hook wants its secret, or a signature made with it in the last five minutes."""
+
+    status, code, title = 401, "caller_unproved", "Who are you?"
 
 
 class Forbidden(Refusal):

@@ -1,4 +1,4 @@
-"""A submission of a public form: everything it leaves behind, in one transaction (design §4)."""
+"""A submission of a public form or a hook: everything it leaves behind, in one transaction (design §4)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from workflows.fields import Field
 FORM = text("""
     SELECT f.name, f.description, f.status, f.settings, f.published_version_id,
       (SELECT node FROM jsonb_array_elements(v.graph -> 'nodes') AS node
-       WHERE node ->> 'type' = 'TRIGGER_FORM' LIMIT 1) AS trigger,
+       WHERE node ->> 'type' = :trigger LIMIT 1) AS trigger,
       (SELECT coalesce(jsonb_agg(to_jsonb(q) ORDER BY q.position, q.id), '[]'::jsonb) FROM form_fields q
        WHERE q.workspace_id = f.workspace_id AND q.workflow_id = f.id) AS questions
     FROM workflows f JOIN workflow_versions v
@@ -42,18 +42,18 @@ RECORDS = text("""
     event AS (
       INSERT INTO lead_events (workspace_id, id, lead_id, event_type, description, metadata,
                                triggered_by_workflow_execution_id)
-      SELECT g.workspace_id, :event_id, g.lead_id, 'FORM_SUBMITTED', :description, CAST(:notes AS jsonb),
+      SELECT g.workspace_id, :event_id, g.lead_id, :event_type, :description, CAST(:notes AS jsonb),
              CASE WHEN g.runs THEN g.execution_id END
       FROM given g WHERE g.lead_id IS NOT NULL),
     run AS (
       INSERT INTO workflow_executions (workspace_id, id, workflow_id, workflow_version_id, lead_id,
                                        trigger_type, trigger_node_id, status, idempotency_key, trigger_data)
-      SELECT g.workspace_id, g.execution_id, :workflow_id, :version_id, g.lead_id, 'FORM',
+      SELECT g.workspace_id, g.execution_id, :workflow_id, :version_id, g.lead_id, :trigger_type,
              :trigger_node_id, 'queued', :run_key, CAST(:trigger_data AS jsonb)
       FROM given g WHERE g.runs)
     INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
                               related_resource_type, related_resource_id)
-    SELECT g.workspace_id, :usage_id, 'form_submission', 'api', 1, false, :related_type, :related_id
+    SELECT g.workspace_id, :usage_id, :usage_type, 'api', 1, false, :related_type, :related_id
     FROM given g
 """)
 LEAD_COLUMNS = ("first_name", "last_name", "phone", "company", "timezone")
@@ -66,6 +66,36 @@ class Policy(StrEnum):
     UPDATE_ONLY = "update_only"
     REJECT = "reject"
     IGNORE = "ignore"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """The door that a submission came in by, in the words of the tables it is written to."""
+
+    trigger: str
+    trigger_type: str
+    event_type: str
+    usage_type: str
+    source: str
+    told: str
+
+
+FORMS = Channel(
+    trigger="TRIGGER_FORM",
+    trigger_type="FORM",
+    event_type="FORM_SUBMITTED",
+    usage_type="form_submission",
+    source="form",
+    told="Submitted the form “{}”",
+)
+HOOKS = Channel(
+    trigger="TRIGGER_WEBHOOK",
+    trigger_type="WEBHOOK",
+    event_type="WEBHOOK_RECEIVED",
+    usage_type="webhook_received",
+    source="webhook",
+    told="Came in by the webhook of “{}”",
+)
 
 
 class Closed(Exception):
@@ -90,6 +120,7 @@ class Form:
     trigger_config: Mapping[str, Any]
     fields: tuple[Field, ...]
     field_ids: Mapping[str, UUID]
+    channel: Channel = FORMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +159,11 @@ class LeadFound:
     is_new: bool
 
 
-async def load_form(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) -> Form | None:
-    """Return the published form of an active or paused workflow, with its fields, in one statement."""
-    given = {"workspace_id": workspace_id, "workflow_id": workflow_id}
+async def load_form(
+    session: AsyncSession, workspace_id: UUID, workflow_id: UUID, channel: Channel = FORMS
+) -> Form | None:
+    """Return the published form or hook of an active or paused workflow and its fields, in one statement."""
+    given = {"workspace_id": workspace_id, "workflow_id": workflow_id, "trigger": channel.trigger}
     row = (await session.execute(FORM, given)).one_or_none()
     if row is None or row.trigger is None:
         return None
@@ -145,6 +178,7 @@ async def load_form(session: AsyncSession, workspace_id: UUID, workflow_id: UUID
         trigger_config=row.trigger.get("config", {}),
         fields=tuple(Field.model_validate(question) for question in row.questions),
         field_ids={question["field_key"]: UUID(question["id"]) for question in row.questions},
+        channel=channel,
     )
 
 
@@ -198,7 +232,7 @@ async def _save_lead(session: AsyncSession, form: Form, submission: Submission) 
         id=uuid7(),
         workflow_id=form.workflow_id,
         email=submission.lead["email"],
-        source="form",
+        source=form.channel.source,
         **given,
     )
     changes = {name: func.coalesce(statement.excluded[name], getattr(Lead, name)) for name in LEAD_COLUMNS}
@@ -233,7 +267,10 @@ def _records(form: Form, submission: Submission, lead_id: UUID | None, *, runs: 
         "trigger_data": to_json(dict(submission.typed)),
         "answers": to_json(answers),
         "event_id": uuid7(),
-        "description": f"Submitted the form “{form.name}”",
+        "event_type": form.channel.event_type,
+        "trigger_type": form.channel.trigger_type,
+        "usage_type": form.channel.usage_type,
+        "description": form.channel.told.format(form.name),
         "notes": to_json({"workflow_id": str(form.workflow_id), **submission.notes}),
         "usage_id": uuid7(),
         "related_type": "workflow_execution" if runs else "lead",

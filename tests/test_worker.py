@@ -82,8 +82,8 @@ async def refusal(handle: WorkflowHandle[Any, Any]) -> str:
 
 
 async def test_a_workflow_file_that_imports_pure_modules_runs(planted: Planted, start):
-    top = "from workflows.walk import Walk\nfrom workflows.messages import Outcome"
-    handle = await start(planted(top=top, inside="assert Walk and Outcome"))
+    top = "from workflows.run import Run\nfrom workflows.messages import Outcome"
+    handle = await start(planted(top=top, inside="assert Run and Outcome"))
     assert await handle.result() == "ran"
 
 

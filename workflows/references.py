@@ -12,6 +12,7 @@ from workflows.problems import Problem
 from workflows.storable import Path
 
 FORM = "TRIGGER_FORM"
+HOOK = "TRIGGER_WEBHOOK"
 PERSON = ("email", "first_name", "last_name", "name", "phone", "company", "timezone")
 LEAD = frozenset({*PERSON, "id", "workflow_id", "source", "status", "created_at", "fields", "events"})
 SCOPES: Mapping[str, frozenset[str]] = {

@@ -36,6 +36,7 @@ def _found(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
     yield from joins.problems(drawing)
     yield from references.problems(drawing, [field.field_key for field in fields])
     yield from _of_form(drawing, fields)
+    yield from _of_hook(drawing, fields)
 
 
 def _of_node(drawing: Drawing, placed: Placed) -> Iterator[Problem]:
@@ -77,6 +78,18 @@ def _of_form(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
             message = "The form asks for no e-mail address, so its submissions make no leads."
             remedy = "Add a form field of the type EMAIL."
             yield trigger.problem("form_without_email", message, remedy, severity="warning")
+
+
+def _of_hook(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
+    known = {*references.PERSON, *(field.field_key for field in fields)}
+    for trigger in drawing.triggers:
+        if trigger.node.type != references.HOOK or trigger.config is None:
+            continue
+        for key in sorted(getattr(trigger.config, "field_map", {}).keys() - known):
+            message = f"`{key}` is neither a column of the lead nor a form field, so nothing keeps it."
+            remedy = "Add a form field with this key, or take it out."
+            path = ("data", "config", "fieldMap", key)
+            yield trigger.problem("unknown_form_field", message, remedy, *path)
 
 
 def _too_large(drawing: Drawing) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body
 from pydantic import ConfigDict, Field
 from sqlalchemy import select
 from temporalio.exceptions import ApplicationError
@@ -31,13 +31,21 @@ class CommandGiven(Given):
 
     model_config = ConfigDict(title="ExecutionCommand")
 
-    comment: LongText = ""
+    comment: LongText = Field("", examples=["The customer asked us to wait."])
+
+
+GivenCommand = Annotated[CommandGiven, Body(default_factory=CommandGiven)]
 
 
 class DecisionGiven(Given):
     """A decision about a step that waits for one."""
 
-    model_config = ConfigDict(title="ApprovalDecision")
+    model_config = ConfigDict(
+        title="ApprovalDecision",
+        json_schema_extra={
+            "examples": [{"step": "01936f1e-7c3a-7bd0-8f53-2f6a1c3b9d10", "approved": True, "by": "ann"}]
+        },
+    )
 
     step: UUID = Field(description="The step's id.")
     approved: bool
@@ -50,7 +58,9 @@ class DecisionGiven(Given):
 class SignalGiven(Given):
     """Something that happened; a step that waits for this type looks at it."""
 
-    model_config = ConfigDict(title="ExecutionSignal")
+    model_config = ConfigDict(
+        title="ExecutionSignal", json_schema_extra={"examples": [{"type": "PAID", "data": {"amount": 5}}]}
+    )
 
     type: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")]
     data: dict[str, Any] = Field(default_factory=dict)
@@ -60,20 +70,20 @@ class SignalGiven(Given):
     "/v1/executions/{execution_id}/pause", status_code=204, summary="Pause an execution", responses=REFUSALS
 )
 async def execution_pause(
-    execution_id: Id, caller: Writer, platform: OurPlatform, body: CommandGiven | None = None
+    execution_id: Id, caller: Writer, platform: OurPlatform, body: GivenCommand
 ) -> None:
     """Holds at the next node boundary: steps under way end, no more begin. It never ends a run."""
-    await _command(platform, caller, execution_id, "pause", comment=body.comment if body else "")
+    await _command(platform, caller, execution_id, "pause", comment=body.comment)
 
 
 @router.post(
     "/v1/executions/{execution_id}/resume", status_code=204, summary="Resume an execution", responses=REFUSALS
 )
 async def execution_resume(
-    execution_id: Id, caller: Writer, platform: OurPlatform, body: CommandGiven | None = None
+    execution_id: Id, caller: Writer, platform: OurPlatform, body: GivenCommand
 ) -> None:
     """Goes on with what the pause held back."""
-    await _command(platform, caller, execution_id, "resume", comment=body.comment if body else "")
+    await _command(platform, caller, execution_id, "resume", comment=body.comment)
 
 
 @router.post(
@@ -83,11 +93,10 @@ async def execution_resume(
     responses=REFUSALS,
 )
 async def step_retry(
-    execution_id: Id, step_id: Id, caller: Writer, platform: OurPlatform, body: CommandGiven | None = None
+    execution_id: Id, step_id: Id, caller: Writer, platform: OurPlatform, body: GivenCommand
 ) -> None:
     """Carries a failed step out again, in a workflow whose setting `hold_failures` holds it."""
-    comment = body.comment if body else ""
-    await _command(platform, caller, execution_id, "retry_step", step_id=step_id, comment=comment)
+    await _command(platform, caller, execution_id, "retry_step", step_id=step_id, comment=body.comment)
 
 
 @router.post(
@@ -97,11 +106,10 @@ async def step_retry(
     responses=REFUSALS,
 )
 async def step_skip(
-    execution_id: Id, step_id: Id, caller: Writer, platform: OurPlatform, body: CommandGiven | None = None
+    execution_id: Id, step_id: Id, caller: Writer, platform: OurPlatform, body: GivenCommand
 ) -> None:
     """Goes on from a failed, held step as if it had done nothing."""
-    comment = body.comment if body else ""
-    await _command(platform, caller, execution_id, "skip_step", step_id=step_id, comment=comment)
+    await _command(platform, caller, execution_id, "skip_step", step_id=step_id, comment=body.comment)
 
 
 @router.post(

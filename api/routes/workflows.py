@@ -11,10 +11,10 @@ from pydantic import ConfigDict, Field
 from api import errors, etags, submissions
 from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window, Windowed
-from api.deps import Session
+from api.deps import OurPlatform, Session
 from api.idempotency import Idempotent, Made
 from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Settings, Shown
-from db import fields, graphs, versions, workflows
+from db import fields, graphs, hooks, intake, versions, workflows
 from db.models import Workflow
 from workflows import publish, validation
 
@@ -179,6 +179,7 @@ async def workflow_publish(
     workflow_id: Id,
     caller: Writer,
     session: Session,
+    platform: OurPlatform,
     if_match: Annotated[
         str | None, Header(description="The draft's ETag, to publish only what was seen.")
     ] = None,
@@ -210,7 +211,10 @@ async def workflow_publish(
         )
     except workflows.WrongStatus as error:
         raise errors.Conflict(str(error), code="wrong_status") from error
-    return await _shown(session, caller, await workflows.get(session, caller.workspace_id, workflow_id))
+    row = await workflows.get(session, caller.workspace_id, workflow_id)
+    if row is not None and row.trigger_type == intake.HOOKS.trigger:
+        await hooks.ensure(session, caller.workspace_id, workflow_id, key=platform.config.master_key)
+    return await _shown(session, caller, row)
 
 
 @router.post("/v1/workflows/{workflow_id}/pause", summary="Pause a workflow", responses=CONFLICT)

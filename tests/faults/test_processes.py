@@ -26,6 +26,27 @@ def test_a_worker_killed_between_any_two_steps_costs_no_run_and_doubles_no_effec
         assert timeline(machine, run["lead_id"]) == graphs.EVENTS
 
 
+def test_a_worker_killed_between_sending_a_mail_and_noting_it_sends_no_second_one(machine: Machine):
+    workflow = machine.workflow("In doubt", graphs.resting(1, "PT3S"))
+    machine.rough.add(workflow["id"])
+    execution_id = machine.accepted(workflow, "doubt@example.com")
+    machine.waits(execution_id)
+    before = len(machine.mails())
+    with psycopg.connect(machine.card["database_url"]) as lock:
+        # The note on a mail is one transaction with its usage event, which cannot be written now.
+        lock.execute("LOCK TABLE usage_events IN SHARE MODE")
+        until(lambda: len(machine.mails()) == before + 1, "the mail is sent")
+        killed = machine.kill("worker")
+    machine.wait_until_back("worker", killed)
+
+    (run,) = machine.ended(execution_id)
+
+    # Nobody can know that it was sent: that is what is told, and it is not sent again.
+    assert (run["status"], run["status_reason"]) == ("failed", "node_failed")
+    assert machine.steps(execution_id)["greet"]["error"]["type"] == "outcome_unknown"
+    assert len(machine.mails()) == before + 1
+
+
 def test_an_api_killed_between_commit_and_start_starts_the_run_after_all(machine: Machine):
     workflow = machine.workflow("Left queued", graphs.straight())
     machine.freeze("temporal")
@@ -39,6 +60,8 @@ def test_an_api_killed_between_commit_and_start_starts_the_run_after_all(machine
 
     machine.completed(str(answer.execution_id))
 
+    # Who got no answer asks again, and is told the same.
+    assert machine.submit(workflow, "queued@example.com").execution_id == answer.execution_id
     # The dispatcher of the new API started it.
     (row,) = execution(machine, answer.execution_id)
     assert row["locked_by"].endswith(f":{machine.pids['api']}")

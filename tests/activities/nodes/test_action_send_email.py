@@ -10,7 +10,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import update
 
-from activities.nodes import action_send_email
+from activities import mailing
 from db import effects
 from db.models import UsageQuota
 from local import ports
@@ -300,7 +300,7 @@ async def test_a_used_up_quota_sends_nothing_and_can_be_tried_again(stage: Stage
     ],
 )
 def test_a_mailbox_is_an_address_with_or_without_a_name(text: str, email: str, name: str):
-    found = action_send_email.mailbox(text)
+    found = mailing.mailbox(text)
     assert (found.email, found.name) == (email, name)
 
 

@@ -1,0 +1,240 @@
+"""Sending a node's mail: connect, reserve, send, confirm; what nobody knows is unknown (security.md D2)."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities.clients import mail, smtp
+from activities.clients.addresses import OutwardError
+from activities.clients.mail import Composed, Mailbox
+from activities.errors import StepDeferred, StepFailed
+from activities.step import Step
+from activities.world import World
+from db import effects, quotas, usage
+from workflows.messages import Outcome
+
+EFFECT, QUOTA_EFFECT = "email", "email_quota"
+QUOTA = "email_sends"
+FAST_CONNECT = 3.0
+"""Seconds that a first attempt waits for a connection before it makes room in the workflow's worker."""
+NAMED = re.compile(r"\s*(?P<name>.*?)\s*<(?P<email>[^<>]*)>\s*", re.DOTALL)
+HEADERS = {"Auto-Submitted": "auto-generated"}
+"""Answering machines shall not answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """What is to be sent, its addresses as people write them."""
+
+    to: Sequence[str]
+    cc: str | Sequence[str] | None = None
+    bcc: str | Sequence[str] | None = None
+    reply_to: str | None = None
+    subject: str
+    html: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Unwanted:
+    """Nothing is to be sent, and what the step says of that."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """A letter that is to be sent now."""
+
+    letter: Letter
+    message_id: str
+    in_doubt: bool
+    """An earlier attempt may have sent it already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """A node's mail."""
+
+    step: Step
+    guarantee: Literal["at_most_once", "at_least_once"]
+    write: Callable[[AsyncSession], Awaitable[Letter | Unwanted]]
+    """Decides whom to write to, as things stand when the mail is reserved."""
+    tell: Callable[[AsyncSession, Reserved], Awaitable[None]] | None = None
+    """Records what else follows from a mail that was sent, in the transaction that confirms it."""
+
+
+async def send(errand: Errand, world: World) -> Outcome:
+    """Send the mail under its effect key, with the guarantee that the node chose."""
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await _connect(stack, world)
+        except OutwardError as error:
+            return await _unconnected(errand, world, error)
+        reserved = await _reserve(errand, world)
+        if isinstance(reserved, Outcome):
+            return reserved
+        try:
+            composed = _compose(reserved, world)
+            receipt = await connection.send(composed.message, composed.sender, composed.recipients)
+        except OutwardError as error:
+            return await _unsent(errand, world, reserved, error)
+    return await _confirm(errand, world, reserved, composed, receipt)
+
+
+async def _connect(stack: AsyncExitStack, world: World) -> smtp.Connection:
+    limit = FAST_CONNECT if activity.info().is_local else None
+    try:
+        async with asyncio.timeout(limit):
+            return await stack.enter_async_context(world.smtp.connection())
+    except TimeoutError as error:
+        raise smtp.Deferred("no connection to the mail server in time") from error
+
+
+async def _unconnected(errand: Errand, world: World, error: OutwardError) -> Outcome:
+    """Fail, unless an earlier attempt had done the work and only its report was lost."""
+    key = errand.step.effect(EFFECT)
+    async with world.database.workspace(errand.step.workspace_id) as session:
+        known = await effects.reserve(session, key)
+        if known.state == "new":
+            await effects.release(session, key)
+    if known.state == "confirmed":
+        return Outcome(output=known.output)
+    raise _failure(error) from error
+
+
+async def _reserve(errand: Errand, world: World) -> Reserved | Outcome:
+    """Take the effect and its share of the quota, or say why there is nothing to send."""
+    step = errand.step
+    key = step.effect(EFFECT)
+    async with world.database.workspace(step.workspace_id) as session:
+        known = await effects.reserve(session, key)
+        if known.state == "confirmed":
+            return Outcome(output=known.output)
+        letter = await errand.write(session)
+        if isinstance(letter, Unwanted):
+            if known.state == "new":
+                await effects.release(session, key)
+            return letter.outcome
+        if known.state == "new":
+            await effects.once(session, step.effect(QUOTA_EFFECT), lambda: _take_quota(session, step))
+        gives_up = known.state != "new" and errand.guarantee == "at_most_once"
+        if gives_up:
+            await effects.doubt(session, key)
+    if gives_up:
+        raise _unknown()
+    return Reserved(letter, message_id(step, world), in_doubt=known.state != "new")
+
+
+async def _take_quota(session: AsyncSession, step: Step) -> dict[str, Any]:
+    """Take one mail; the error undoes the reservation with it, so that a later try starts clean."""
+    answer = await quotas.consume(session, step.workspace_id, QUOTA)
+    if isinstance(answer, quotas.Granted):
+        return {"granted": True}
+    raise StepFailed(
+        "quota_exceeded", f"The workspace has sent {answer.used} of {answer.limit} mails in this period."
+    )
+
+
+def message_id(step: Step, world: World) -> str:
+    """Derive the Message-ID from the effect's key: a repeat is recognisable as one."""
+    domain = mailbox(world.mail_from).email.rpartition("@")[2]
+    return mail.message_id(*step.effect(EFFECT).values.values(), domain=domain)
+
+
+def _compose(reserved: Reserved, world: World) -> Composed:
+    """Write the message; raises RefusedMessage."""
+    letter = reserved.letter
+    return mail.compose(
+        sender=mailbox(world.mail_from),
+        to=mailboxes(letter.to),
+        cc=mailboxes(letter.cc),
+        bcc=mailboxes(letter.bcc),
+        reply_to=mailbox(letter.reply_to) if letter.reply_to else None,
+        subject=letter.subject,
+        html=letter.html,
+        text=letter.text,
+        message_id=reserved.message_id,
+        date=datetime.now(UTC),
+        headers=HEADERS,
+    )
+
+
+def mailboxes(given: str | Sequence[str] | None) -> list[Mailbox]:
+    """Read one address or a list; never a text with commas, as a name in it could add recipients."""
+    listed = [given] if isinstance(given, str) else list(given or ())
+    return [mailbox(each) for each in listed if each.strip()]
+
+
+def mailbox(text: str) -> Mailbox:
+    """Read `Name <address>` or an address; whether it is one, the composer checks."""
+    found = NAMED.fullmatch(text)
+    if found is None:
+        return Mailbox(text.strip())
+    name = found["name"].strip()
+    is_quoted = len(name) > 1 and name[0] == name[-1] == '"'
+    return Mailbox(found["email"].strip(), name[1:-1] if is_quoted else name)
+
+
+async def _unsent(errand: Errand, world: World, reserved: Reserved, error: OutwardError) -> Outcome:
+    """Record what is known of a mail that was not taken, and fail."""
+    key = errand.step.effect(EFFECT)
+    async with world.database.workspace(errand.step.workspace_id) as session:
+        # This attempt sent nothing; an earlier one in doubt is not proved harmless by that.
+        if error.ambiguous or reserved.in_doubt:
+            await effects.doubt(session, key)
+        else:
+            await effects.release(session, key)
+    if error.ambiguous and errand.guarantee == "at_most_once":
+        raise _unknown() from error
+    raise _failure(error) from error
+
+
+def _unknown() -> StepFailed:
+    return StepFailed("outcome_unknown", "Nobody can say whether the mail was sent; it is not sent again.")
+
+
+def _failure(error: OutwardError) -> StepFailed:
+    if isinstance(error, smtp.Deferred | smtp.Ambiguous):
+        return StepDeferred(error.code, str(error))
+    return StepFailed(error.code, str(error))
+
+
+async def _confirm(
+    errand: Errand, world: World, reserved: Reserved, composed: Composed, receipt: smtp.Receipt
+) -> Outcome:
+    """Record the mail, its use and what else follows from it, in one transaction."""
+    step = errand.step
+    output = {
+        "status": "sent",
+        "message_id": reserved.message_id,
+        "to": list(composed.recipients),
+        "refused": receipt.refused,
+        "subject": reserved.letter.subject,
+    }
+    async with world.database.workspace(step.workspace_id) as session:
+        if not await effects.confirm(session, step.effect(EFFECT), output):
+            return Outcome(output=output)
+        if errand.tell is not None:
+            await errand.tell(session, reserved)
+        await _count(session, step)
+    return Outcome(output=output)
+
+
+async def _count(session: AsyncSession, step: Step) -> None:
+    await usage.record(
+        session,
+        step.workspace_id,
+        "email_sent",
+        category="communication",
+        related_type="workflow_execution",
+        related_id=step.given.execution_id,
+        is_billable=True,
+    )
