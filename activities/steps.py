@@ -17,6 +17,7 @@ from activities.step import Step, prepare
 from activities.world import World
 from db import leads
 from workflows import nodes
+from workflows.graph import step_key
 from workflows.messages import Outcome, StepInput
 from workflows.nodetype import NodeConfig, NodeType, Refused, Situation
 from workflows.run import UNTOUCHED
@@ -92,8 +93,17 @@ class Steps:
             return await leads.scope(session, given.workspace_id, given.lead_id)
 
     async def _decide(self, node_type: type[NodeType], step: Step) -> Outcome:
+        given = step.given
         situation = Situation(
-            step.config, step.scope, step.now, step.zone, edges=step.given.edges, ids=ids_of(step.given)
+            step.config,
+            step.scope,
+            step.now,
+            step.zone,
+            edges=given.edges,
+            ids=ids_of(given),
+            key=step_key(given.node.id, given.visit),
+            heard=given.heard,
+            entered_at=given.entered_at,
         )
         return node_type.decide(situation)
 

@@ -16,6 +16,7 @@ from api.pages import reference
 from api.requests import Requests
 from api.routes import (
     api_keys,
+    control,
     executions,
     form_fields,
     graphs,
@@ -46,6 +47,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     graphs.router,
     form_fields.router,
     executions.router,
+    control.router,
     steps.router,
     logs.router,
     leads.router,

@@ -15,6 +15,7 @@ from activities.clients import addresses
 from api.auth import Authenticated
 from api.requests import Metrics
 from db.session import Database
+from workflows.messages import Command, Heard
 
 log = structlog.get_logger()
 
@@ -66,6 +67,12 @@ class Starter(Protocol):
 
     async def cancel(self, execution_id: UUID, *, reason: str) -> bool:
         """Ask Temporal to cancel a run; False if it knows no such open run; raise in an outage."""
+
+    async def command(self, execution_id: UUID, name: str, command: Command) -> bool:
+        """Have a run carry an update out; False if there is no such open run; raise its refusal."""
+
+    async def tell(self, execution_id: UUID, event: Heard) -> bool:
+        """Tell a run of an event; False if there is no such open run."""
 
     async def is_reachable(self) -> bool:
         """Tell whether Temporal answers."""

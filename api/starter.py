@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -21,11 +21,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from db import starts
 from db.session import Database
-from workflows.messages import ExecutionInput
+from workflows.messages import Command, ExecutionInput, Heard
 
 log = structlog.get_logger()
 
 RPC_TIMEOUT = timedelta(seconds=5)
+UPDATE_TIMEOUT = timedelta(seconds=10)
+"""An update waits for a worker to take it in."""
 PAUSE = 1.0
 """Seconds during which no start is tried after Temporal did not answer; the dispatcher catches up."""
 
@@ -67,9 +69,32 @@ class Starter:
         try:
             await handle.cancel(reason=reason, rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                return False
-            raise
+            return _unless_not_found(error)
+        self._hint(execution_id)
+        return True
+
+    async def command(self, execution_id: UUID, name: str, command: Command) -> bool:
+        """Have a run carry an update out; False if there is no such open run.
+
+        Raises ApplicationError when its validator refuses, RPCError or RuntimeError in an outage.
+        """
+        handle = self._temporal.get_workflow_handle(workflow_id_of(execution_id))
+        try:
+            await handle.execute_update(name, command, rpc_timeout=UPDATE_TIMEOUT)
+        except WorkflowUpdateFailedError as refusal:
+            raise refusal.cause from refusal
+        except RPCError as error:
+            return _unless_not_found(error)
+        self._hint(execution_id)
+        return True
+
+    async def tell(self, execution_id: UUID, event: Heard) -> bool:
+        """Tell a run of an event; False if there is no such open run. Raises as `command` in an outage."""
+        handle = self._temporal.get_workflow_handle(workflow_id_of(execution_id))
+        try:
+            await handle.signal("event", event, rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            return _unless_not_found(error)
         self._hint(execution_id)
         return True
 
@@ -107,6 +132,13 @@ class Starter:
         except WorkflowAlreadyStartedError as error:
             return error.run_id
         return handle.result_run_id or handle.first_execution_run_id
+
+
+def _unless_not_found(error: RPCError) -> bool:
+    """Answer False for a run that is not there; anything else is an outage."""
+    if error.status != RPCStatusCode.NOT_FOUND:
+        raise error
+    return False
 
 
 def workflow_id_of(execution_id: UUID) -> str:

@@ -1,7 +1,7 @@
 """Leads: one per workflow and e-mail address, their answers, their status and the scope that a run sees."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -286,6 +286,24 @@ async def events(
     if before is not None:
         query = query.where(LeadEvent.id < before)
     return (await session.execute(query.order_by(LeadEvent.id.desc()).limit(limit))).scalars().all()
+
+
+async def events_since(
+    session: AsyncSession, workspace_id: UUID, lead_id: UUID, *, types: Collection[str], since: datetime
+) -> Sequence[LeadEvent]:
+    """List a lead's events of these types since a moment, oldest first; of very many, the newest thousand."""
+    query = (
+        select(LeadEvent)
+        .where(
+            LeadEvent.workspace_id == workspace_id,
+            LeadEvent.lead_id == lead_id,
+            LeadEvent.event_type.in_(types),
+            LeadEvent.created_at >= since,
+        )
+        .order_by(LeadEvent.id.desc())
+        .limit(1000)
+    )
+    return (await session.execute(query)).scalars().all()[::-1]
 
 
 def _one(workspace_id: UUID, lead_id: UUID) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

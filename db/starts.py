@@ -32,7 +32,8 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
     """Return what starts an execution; None unless it is queued and its workflow takes runs on."""
     found = (
         await session.execute(
-            select(WorkflowExecution, WorkflowVersion.version, WorkflowVersion.graph, Workflow.name)
+            select(WorkflowExecution, WorkflowVersion.version, WorkflowVersion.graph)
+            .add_columns(Workflow.name, Workflow.settings)
             .join(WorkflowVersion, WorkflowVersion.id == WorkflowExecution.workflow_version_id)
             .join(Workflow, Workflow.id == WorkflowExecution.workflow_id)
             .where(
@@ -46,7 +47,7 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
     ).one_or_none()
     if found is None:
         return None
-    execution, version, graph, name = found
+    execution, version, graph, name, settings = found
     return Start(
         input=ExecutionInput(
             workspace_id=workspace_id,
@@ -58,6 +59,7 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
             trigger_data=execution.trigger_data,
             lead_id=execution.lead_id,
             graph=Graph.model_validate(graph),
+            holds_failures=bool(settings.get("hold_failures")),
         ),
         workflow_name=name,
     )

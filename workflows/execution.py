@@ -5,18 +5,11 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import (
-    ActivityError,
-    ApplicationError,
-    FailureError,
-    RetryState,
-    is_cancelled_exception,
-)
-from temporalio.exceptions import (
-    TimeoutError as TemporalTimeoutError,
-)
+from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
-from workflows.graph import Node
+from workflows.control import Controlled
+from workflows.failures import FAILURES, failed, is_final, told_by
+from workflows.graph import Node, summary
 from workflows.messages import (
     BeginInput,
     Begun,
@@ -36,21 +29,17 @@ PATIENCE = RetryPolicy(
     maximum_interval=timedelta(seconds=30),
     maximum_attempts=100,
 )
-"""For what only our own database can delay; a node's own `retry` is counted by its activity, so that an
-outage of ours never uses up the attempts a user granted."""
-
-FAILURES = (ActivityError, ApplicationError)
-"""How a failed activity reaches us: a local one's own error comes bare, a timeout or cancellation wrapped."""
+"""For what only our own database can delay; a node's own `retry` is counted by its activity."""
 
 
 @workflow.defn(name="ExecutionWorkflow")
-class ExecutionWorkflow:
+class ExecutionWorkflow(Controlled):
     """Interprets the published graph for one lead or trigger."""
 
     @workflow.init
     def __init__(self, start: ExecutionInput) -> None:
         self._start = start
-        self._run = Run(start)
+        super().__init__(Run(start))
         self._branches: dict[str, asyncio.Task[None]] = {}
         self._failure: ApplicationError | None = None
         self._draining = False
@@ -60,7 +49,7 @@ class ExecutionWorkflow:
         """Admit the execution, walk its graph to the end, and say how it ended."""
         try:
             await self._enter()
-            await workflow.wait_condition(lambda: self._failure is not None or not self._branches)
+            await workflow.wait_condition(self._is_settled)
         except asyncio.CancelledError:
             await self._stop_branches()
             raise
@@ -76,11 +65,12 @@ class ExecutionWorkflow:
         """Begin at the trigger, or carry on where the state stands."""
         if self._start.facts is None:
             await self._begin()
+        state = self._run.state
+        state.began_at = state.began_at or workflow.now()
         if self._start.state is None:
             self._launch(self._run.start())
             return
-        for key in list(self._run.state.ready):
-            self._branch_out(key, self._run.node_of(key))
+        self._go_on()
 
     async def _begin(self) -> None:
         """Take the quota and learn the surroundings."""
@@ -108,19 +98,31 @@ class ExecutionWorkflow:
             raise ApplicationError(told.message, type=told.type, non_retryable=True) from error
         self._run.admit(begun)
 
+    def _is_settled(self) -> bool:
+        """Tell whether nothing is under way and nobody has to be waited for."""
+        if self._failure is not None:
+            return True
+        state = self._run.state
+        waits_for_somebody = bool(state.held) or (state.paused and bool(state.ready))
+        return not self._branches and (self._draining or not waits_for_somebody)
+
     def _launch(self, events: list[Event]) -> None:
         """Start a branch for every step that became ready; hold them when history has grown long."""
         self._draining = self._draining or workflow.info().is_continue_as_new_suggested()
         if self._draining:
             for key in self._run.state.sleeping:
                 self._branches[key].cancel()
-            return
-        for event in events:
-            if isinstance(event, Ready):
-                self._branch_out(event.key, event.node)
+        elif any(isinstance(event, Ready) for event in events):
+            self._go_on()
 
-    def _branch_out(self, key: str, node: Node) -> None:
-        self._branches[key] = asyncio.create_task(self._branch(key, node), name=key)
+    def _go_on(self) -> None:
+        """Start a branch for every step that is to run and has none, unless the run is paused."""
+        if self._run.state.paused or self._draining:
+            return
+        for key in self._run.waiting_to_run():
+            if key not in self._branches:
+                branch = self._branch(key, self._run.node_of(key))
+                self._branches[key] = asyncio.create_task(branch, name=key)
 
     async def _branch(self, key: str, node: Node) -> None:
         """Carry out one step and go on from it; its failure is an outcome or the end of the run."""
@@ -133,9 +135,8 @@ class ExecutionWorkflow:
             self._recover(key, node, told_by(error))
         except asyncio.CancelledError:
             return
-        except (
-            Exception
-        ) as error:  # a defect of ours ends the run visibly instead of retrying a task for ever
+        except Exception as error:
+            # A defect of ours ends the run visibly instead of retrying a task for ever.
             workflow.logger.exception("interpreter defect", extra={"step": key})
             self._failure = failed(node, key, StepError(type="defect", message=str(error)))
         finally:
@@ -143,26 +144,46 @@ class ExecutionWorkflow:
 
     def _recover(self, key: str, node: Node, error: StepError) -> None:
         outcome = self._run.recover(key, error)
-        if outcome is None:
+        if outcome is not None:
+            self._launch(self._run.finish(key, outcome))
+        elif self._start.holds_failures and self._run.type_of(node).recovers:
+            self._run.state.held[key] = error
+        else:
             self._failure = self._failure or failed(node, key, error)
-            return
-        self._launch(self._run.finish(key, outcome))
 
     async def _carry_out(self, key: str, node: Node) -> Outcome:
-        """Do a step's work once, then wait for its time if it has one."""
+        """Do a step's work; while it rests, wait for its time or look again at what came."""
         state = self._run.state
+        state.entered.setdefault(key, workflow.now())
         outcome = state.sleeping.get(key) or await self._work(key, node)
-        if outcome.wake_at is not None:
+        while outcome.rests:
             state.sleeping[key] = outcome
             if self._draining:
-                # The run that continues this one sleeps for the rest; here it would hold the drain up.
+                # The run that continues this one waits for the rest; here it would hold the drain up.
                 raise asyncio.CancelledError
-            # Never zero: a timer must leave its event, by which the mirror knows that the step ended.
-            left = max(outcome.wake_at - workflow.now(), timedelta(milliseconds=1))
-            await workflow.sleep(left, summary=summary(key, node))
+            if await self._rest(key, node, outcome):
+                return outcome
+            outcome = await self._work(key, node)
         return outcome
 
+    async def _rest(self, key: str, node: Node, outcome: Outcome) -> bool:
+        """Sleep; True when the step's time has come, False when there is something to look at."""
+        left = None
+        if outcome.wake_at is not None:
+            # Never zero: a timer must leave its event, by which the mirror knows that the step ended.
+            left = max(outcome.wake_at - workflow.now(), timedelta(milliseconds=1))
+        try:
+            await workflow.wait_condition(
+                lambda: key in self._news, timeout=left, timeout_summary=summary(key, node)
+            )
+        except TimeoutError:
+            return True
+        # While the run slept the lead may have changed.
+        self._run.state.lead = None
+        return False
+
     async def _work(self, key: str, node: Node) -> Outcome:
+        self._news.discard(key)
         node_type = self._run.type_of(node)
         step = self._step(key, node)
         if node_type.queue is None:
@@ -212,22 +233,23 @@ class ExecutionWorkflow:
         return outcome
 
     def _step(self, key: str, node: Node) -> StepInput:
-        start = self._start
-        passes = self._run.type_of(node).passes
-        return StepInput(
+        start, run = self._start, self._run
+        node_type = run.type_of(node)
+        step = StepInput(
             workspace_id=start.workspace_id,
             workflow_id=start.workflow_id,
             execution_id=start.execution_id,
             lead_id=start.lead_id,
             node=node,
             visit=int(key.rpartition(":")[2]),
-            scope=self._run.scope_for(node),
-            edges=self._run.edge_rules(node),
-            load_lead=start.lead_id is not None and self._run.must_load_lead(node),
-            zone=self._run.zone(),
-            trigger=start.trigger_data if passes else {},
-            inputs=self._run.inputs_of(node) if passes else {},
+            scope=run.scope_for(node),
+            edges=run.edge_rules(node),
+            load_lead=start.lead_id is not None and run.must_load_lead(node),
+            zone=run.zone(),
         )
+        if node_type.passes:
+            return step.model_copy(update={"trigger": start.trigger_data, "inputs": run.inputs_of(node)})
+        return step.model_copy(update=run.what_waits_need(key)) if node_type.waits else step
 
     async def _stop_branches(self) -> None:
         """Cancel what still runs and see it end: gather would leave the siblings of a failed branch alone."""
@@ -241,32 +263,3 @@ class ExecutionWorkflow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         update = {"state": self._run.state, "facts": self._run.facts}
         workflow.continue_as_new(self._start.model_copy(update=update))
-
-
-def summary(key: str, node: Node) -> str:
-    """Name a command so that the Temporal Web UI reads like the graph (design §5)."""
-    return f"{key} | {node.label or node.type}"
-
-
-def is_final(error: ActivityError | ApplicationError) -> bool:
-    """Tell whether trying again is pointless."""
-    if isinstance(error, ApplicationError):
-        return error.non_retryable
-    return error.retry_state == RetryState.NON_RETRYABLE_FAILURE
-
-
-def told_by(error: FailureError) -> StepError:
-    """Read what went wrong out of Temporal's wrapping."""
-    cause = error.cause if isinstance(error, ActivityError) else error
-    if isinstance(cause, ApplicationError):
-        return StepError(type=cause.type or "error", message=cause.message)
-    if isinstance(cause, TemporalTimeoutError):
-        return StepError(type="timed_out", message="The step did not end within its time limit.")
-    return StepError(type="error", message=str(cause or error))
-
-
-def failed(node: Node, key: str, error: StepError) -> ApplicationError:
-    """Build the failure that a run ends with; its type is the execution's status_reason."""
-    detail = {"step": key, "node_id": node.id, "error": error.model_dump()}
-    message = f"{node.label or node.id}: {error.message}"
-    return ApplicationError(message, detail, type="node_failed", non_retryable=True)

@@ -95,3 +95,8 @@ def split_key(key: str) -> tuple[str, int] | None:
     """Read a step's key; None for the engine's own ids, which never end in a number."""
     node_id, _, visit = key.rpartition(":")
     return (node_id, int(visit)) if node_id and visit.isdecimal() else None
+
+
+def summary(key: str, node: Node) -> str:
+    """Name a command so that the Temporal Web UI reads like the graph (design §5)."""
+    return f"{key} | {node.label or node.type}"

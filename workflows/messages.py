@@ -47,11 +47,36 @@ class Outcome(Frozen):
     lead: dict[str, JsonValue] | None = None
     """The lead's scope as it stands now, if this step read or changed it."""
     wake_at: datetime | None = None
-    """The step ends only then."""
+    """The step ends only then, unless something it waits for happens before."""
+    waits_for: tuple[str, ...] = ()
+    """Types of events that have the step look again."""
     ending: Ending | None = None
     log: tuple[LogLine, ...] = ()
     ms: float = 0
     """How long the activity worked; event times of local activities cannot be subtracted."""
+
+    @property
+    def rests(self) -> bool:
+        """Tell whether the step goes on sleeping instead of ending."""
+        return self.wake_at is not None or bool(self.waits_for)
+
+
+class Heard(Frozen):
+    """An event that a run was told of; a lead's own stand in the database, here only their ids."""
+
+    type: str
+    at: datetime
+    id: str | None = None
+    data: JsonValue = None
+
+
+class Command(Frozen):
+    """What somebody wants of a running execution, and who."""
+
+    by: str
+    step: str = ""
+    """The step's key `<node id>:<visit>`, where the command is about one."""
+    comment: str = ""
 
 
 class Facts(Frozen):
@@ -74,7 +99,15 @@ class RunState(BaseModel):
     ready: list[str] = Field(default_factory=list)
     """Keys of steps that are decided to run and have not ended."""
     sleeping: dict[str, Outcome] = Field(default_factory=dict)
-    """Steps that have worked and wait for their time."""
+    """Steps that have worked and wait for their time, or for an event."""
+    entered: dict[str, datetime] = Field(default_factory=dict)
+    """When each open step began; a wait's deadline counts from there."""
+    held: dict[str, StepError] = Field(default_factory=dict)
+    """Failed steps that wait for `retry_step` or `skip_step`."""
+    inbox: list[Heard] = Field(default_factory=list)
+    """Buffered from the start: an event that comes before its wait still counts."""
+    paused: bool = False
+    began_at: datetime | None = None
     ending: Ending | None = None
 
 
@@ -93,6 +126,8 @@ class ExecutionInput(Frozen):
     facts: Facts | None = None
     state: RunState | None = None
     """Set by continue-as-new and by a rerun that keeps earlier outputs."""
+    holds_failures: bool = False
+    """A failed step waits for a decision instead of failing the run."""
 
 
 class ExecutionResult(Frozen):
@@ -138,6 +173,10 @@ class StepInput(Frozen):
     trigger: dict[str, JsonValue] = Field(default_factory=dict)
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
     """For a node without an activity of its own: the outputs of the nodes it was reached from."""
+    heard: tuple[Heard, ...] = ()
+    entered_at: datetime | None = None
+    began_at: datetime | None = None
+    """When the run began; with `entered_at` only for steps that wait for events."""
     first_attempt: int = 1
     """Attempts made before this activity was scheduled, plus one (the fast path, design §5)."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from inspect import isclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from workflows import conditions
 from workflows.graph import Join, OnError
-from workflows.messages import EdgeRule, Outcome, Scope
+from workflows.messages import EdgeRule, Heard, Outcome, Scope
 from workflows.problems import Problem
 from workflows.storable import Path
 
@@ -209,6 +209,9 @@ class Situation:
     edges: tuple[EdgeRule, ...] = ()
     ids: Mapping[str, str] = field(default_factory=dict)
     """Of `workflow`, `node`, `execution` and, if there is one, `lead`."""
+    key: str = ""
+    heard: tuple[Heard, ...] = ()
+    entered_at: datetime | None = None
 
     def weigh(self, rule: Mapping[str, Any], name: str) -> conditions.Verdict:
         """Decide a rule of the config, by its place there."""
@@ -238,6 +241,8 @@ class NodeType:
     fast_timeout: ClassVar[timedelta] = timedelta(seconds=5)
     passes: ClassVar[bool] = False
     """Decided by the walk alone: no activity, no event."""
+    waits: ClassVar[bool] = False
+    """Its activity is shown the events that the run heard, and may ask to be woken by more."""
     never_runs: ClassVar[bool] = False
     timeout: ClassVar[timedelta] = timedelta(seconds=10)
     requires_lead: ClassVar[bool] = False

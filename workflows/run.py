@@ -11,13 +11,25 @@ from pydantic import JsonValue
 
 from workflows import nodes
 from workflows.graph import Graph, Node, split_key
-from workflows.messages import Begun, EdgeRule, ExecutionInput, Facts, Outcome, RunState, Scope, StepError
+from workflows.messages import (
+    Begun,
+    EdgeRule,
+    ExecutionInput,
+    Facts,
+    Heard,
+    Outcome,
+    RunState,
+    Scope,
+    StepError,
+)
 from workflows.nodetype import NodeType
 from workflows.scopes import is_light, names_lead, pick
 from workflows.walk import Decision, Walk
 
 UNTOUCHED = "EDGES"
 """The activity that only weighs the rules on the edges of a node that has no activity of its own."""
+INBOX_CAP = 1_000
+"""Events that a run keeps for waits that have not begun."""
 PASSED_CAP = 256 * 1024
 """Weight of what a node may pass on without an activity, the cap of every other output (design §5)."""
 
@@ -93,6 +105,25 @@ class Run:
             return Outcome(output=output, handles=self._first_way(node))
         return None
 
+    def retry(self, key: str) -> None:
+        """Let a held step go again; what was wrong may have been mended in the lead."""
+        self.state.held.pop(key, None)
+        self.state.lead = None
+
+    def skip(self, key: str) -> list[Event]:
+        """Go on from a held step as if it had done nothing."""
+        self.state.held.pop(key, None)
+        return self.finish(key, Outcome(handles=self.type_of(self.node_of(key)).handles[:1]))
+
+    def hear(self, event: Heard) -> None:
+        """Buffer an event; of a flood the newest count."""
+        self.state.inbox.append(event)
+        del self.state.inbox[:-INBOX_CAP]
+
+    def waiting_to_run(self) -> list[str]:
+        """Name the steps that are decided to run and that nobody holds."""
+        return [key for key in self.state.ready if key not in self.state.held]
+
     def node_of(self, key: str) -> Node:
         """Return the node that a step's key names."""
         parts = split_key(key)
@@ -131,6 +162,12 @@ class Run:
         sources = [edge.source for edge in self._walk.taken_into(node.id)]
         return {source: self.state.outputs.get(source) for source in dict.fromkeys(sources)}
 
+    def what_waits_need(self, key: str) -> dict[str, object]:
+        """Name what a waiting step looks at beside its scope."""
+        state = self.state
+        times = {"entered_at": state.entered.get(key), "began_at": state.began_at}
+        return {"heard": tuple(state.inbox), **times}
+
     def zone(self) -> str:
         """Return the lead's time zone, else the workspace's (nodes.md, Conditions)."""
         lead = self.state.lead or {}
@@ -155,6 +192,7 @@ class Run:
         state.ending = outcome.ending or state.ending
         if key in state.ready:
             state.ready.remove(key)
+        state.entered.pop(key, None)
         if state.sleeping.pop(key, None):
             state.lead = None
 

@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, FailureError
 from api.mirror.events import (
     CancelAsked,
     Closed,
+    Commanded,
     Event,
     PickedUp,
     Recorded,
@@ -26,9 +27,9 @@ from api.mirror.events import (
     WasReset,
     Woke,
 )
-from workflows.execution import told_by
+from workflows.failures import told_by
 from workflows.graph import split_key
-from workflows.messages import Begun, ExecutionInput, ExecutionResult, Outcome
+from workflows.messages import Begun, Command, ExecutionInput, ExecutionResult, Outcome
 
 Reader = Callable[[HistoryEvent, DataConverter], Awaitable[Event | None]]
 Wanted = TypeVar("Wanted")
@@ -135,6 +136,14 @@ async def _timer_fired(event: HistoryEvent, converter: DataConverter) -> Event |
 async def _timer_cancelled(event: HistoryEvent, converter: DataConverter) -> Event | None:
     timer_id = event.timer_canceled_event_attributes.started_event_id
     return Woke(event.event_id, time_of(event.event_time), timer_id, fired=False)
+
+
+async def _commanded(event: HistoryEvent, converter: DataConverter) -> Event | None:
+    told = event.workflow_execution_update_accepted_event_attributes.accepted_request.input
+    command = await _value(told.args.payloads, converter, Command)
+    if command is None:
+        return None
+    return Commanded(event.event_id, time_of(event.event_time), told.name, command)
 
 
 async def _cancel_asked(event: HistoryEvent, converter: DataConverter) -> Event | None:
@@ -248,6 +257,7 @@ READERS: dict[int, Reader] = {
     EventType.EVENT_TYPE_TIMER_STARTED: _timer_started,
     EventType.EVENT_TYPE_TIMER_FIRED: _timer_fired,
     EventType.EVENT_TYPE_TIMER_CANCELED: _timer_cancelled,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: _commanded,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: _cancel_asked,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: _run_completed,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: _run_failed,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from workflows.messages import Begun, ExecutionInput, Outcome, StepError
+from workflows.messages import Begun, Command, ExecutionInput, Outcome, StepError
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,14 @@ class Woke(Event):
 
     timer_id: int
     fired: bool
+
+
+@dataclass(frozen=True)
+class Commanded(Event):
+    """An update was accepted: somebody paused the run, or decided about a step."""
+
+    name: str
+    command: Command
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,10 @@ class Pages:
             level = line.level if line.level in LEVELS else "INFO"
             self._log(level, str(self._shown(node, line.message)), data=self._shown(node, line.data), key=key)
 
+    def note(self, message: str, *, key: str | None = None) -> None:
+        """Write what somebody did to the run."""
+        self._log("INFO", message, key=key)
+
     def fail(self, node: Node, key: str, error: dict[str, Any]) -> None:
         """Write why a step failed."""
         message = f"{node.label or node.type} failed: {error['message']}"

@@ -10,6 +10,7 @@ from typing import Any
 from api.mirror.events import (
     CancelAsked,
     Closed,
+    Commanded,
     Ended,
     Event,
     PickedUp,
@@ -23,7 +24,7 @@ from api.mirror.events import (
 )
 from api.mirror.pages import Pages
 from api.mirror.state import OpenStep, State, began, feeding, masked
-from workflows.execution import summary
+from workflows.graph import summary
 from workflows.messages import Begun, ExecutionInput, Outcome, StepError
 from workflows.run import Event as Decided
 from workflows.run import Passed, Ready, Run
@@ -58,7 +59,7 @@ class Projection:
 
     def carried(self) -> State:
         """Give what the run that continues this one goes on from, besides its own first event."""
-        keep = {"steps", "status", "cancel_cause"}
+        keep = {"steps", "status", "reason", "cancel_cause"}
         return State.model_validate(self.state.model_dump(include=keep))
 
     def frozen(self) -> dict[str, Any]:
@@ -92,6 +93,8 @@ class Projection:
                 self._sleep(event)
             case Woke():
                 self._wake(event)
+            case Commanded():
+                self._command(event)
             case CancelAsked():
                 self.state.cancel_cause = event.cause
             case RunEnded():
@@ -142,12 +145,45 @@ class Projection:
     def _show_status(self) -> None:
         if self._run is None or (self.ended is not None and not self.ended.next_run_id):
             return
-        going = [key for key, step in self.state.steps.items() if not step.failed]
-        asleep = bool(going) and all(key in self._run.state.sleeping for key in going)
-        status = "waiting" if asleep else "running"
-        if status != self.state.status:
-            self.state.status = status
-            self.pages.execution(status=status)
+        state, run = self.state, self._run.state
+        awake = [key for key, step in state.steps.items() if not step.failed and key not in run.sleeping]
+        held = self._start is not None and self._start.holds_failures and bool(run.held)
+        waits = not awake and bool(state.steps) and (held or not any(s.failed for s in state.steps.values()))
+        status = "waiting" if waits or run.paused else "running"
+        reason = "paused" if run.paused else "step_held" if held and waits else None
+        if (status, reason) != (state.status, state.reason):
+            state.status, state.reason = status, reason
+            self.pages.execution(status=status, status_reason=reason)
+
+    def _command(self, event: Commanded) -> None:
+        """Follow what somebody had the run do, as the driver does."""
+        run, key = self._live(), event.command.step
+        if event.name in ("pause", "resume"):
+            run.state.paused = event.name == "pause"
+            self.pages.note(f"{event.name.capitalize()}d by {event.command.by}")
+            return
+        step = self.state.steps.get(key)
+        if step is None or not step.failed:
+            return
+        node = run.node_of(key)
+        if event.name == "retry_step":
+            step.failed = False
+            run.retry(key)
+            self._show(event, key, step, "running", error=step.error)
+            self.pages.note(f"{node.label or node.type} tried again by {event.command.by}", key=key)
+        elif event.name == "skip_step":
+            del self.state.steps[key]
+            self._show(
+                event,
+                key,
+                step,
+                "skipped",
+                skip_reason="skipped_by_user",
+                error=step.error,
+                finished_at=event.at,
+            )
+            self.pages.note(f"{node.label or node.type} skipped by {event.command.by}", key=key)
+            self._follow(event, run.skip(key))
 
     # ── one step
 
@@ -201,12 +237,13 @@ class Projection:
         elif isinstance(end.result, Outcome):
             step.started_at = step.started_at or began(event, step, end.result)
             self.pages.quote(self._live().node_of(key), key, end.result)
-            if end.result.wake_at is None:
+            if not end.result.rests:
                 self._finish(event, key, step, end.result)
                 return
             self._live().state.sleeping[key] = end.result
             self._show(event, key, step, "running", outcome=end.result)
-            self.pages.narrate(self._live().node_of(key), key, f"sleeps until {end.result.wake_at:%F %T}")
+            until = f"until {end.result.wake_at:%F %T}" if end.result.wake_at else "for an event"
+            self.pages.narrate(self._live().node_of(key), key, f"waits {until}")
 
     def _finish(self, event: Event, key: str, step: OpenStep, outcome: Outcome) -> None:
         del self.state.steps[key]
@@ -224,6 +261,12 @@ class Projection:
         self.pages.fail(run.node_of(key), key, told)
         if outcome is None:
             step.failed, step.error = True, told
+            if (
+                self._start is not None
+                and self._start.holds_failures
+                and run.type_of(run.node_of(key)).recovers
+            ):
+                run.state.held[key] = error
             return
         del self.state.steps[key]
         self._follow(event, run.finish(key, outcome))

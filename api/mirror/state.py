@@ -34,6 +34,8 @@ class State(BaseModel):
     timers: dict[int, str] = Field(default_factory=dict)
     """Event that started it to step key."""
     status: str = ""
+    reason: str | None = None
+    """Why an open run does not go on by itself: somebody paused it, or it holds a failed step."""
     cancel_cause: str = ""
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from api.app import Config, create_app
 from db import doors, keys
 from db.session import Database
+from workflows.messages import Command, Heard
 
 KEY = bytes(range(32))
 BASE = "http://flowtrack.test"
@@ -27,6 +28,8 @@ class Recorder:
 
     started: list[UUID] = field(default_factory=list)
     cancelled: list[UUID] = field(default_factory=list)
+    commands: list[tuple[UUID, str, Command]] = field(default_factory=list)
+    told: list[tuple[UUID, Heard]] = field(default_factory=list)
     failure: Exception | None = None
     reachable: bool = True
 
@@ -38,6 +41,18 @@ class Recorder:
         if self.failure is not None:
             raise self.failure
         self.cancelled.append(execution_id)
+        return True
+
+    async def command(self, execution_id: UUID, name: str, command: Command) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        self.commands.append((execution_id, name, command))
+        return True
+
+    async def tell(self, execution_id: UUID, event: Heard) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        self.told.append((execution_id, event))
         return True
 
     async def is_reachable(self) -> bool:

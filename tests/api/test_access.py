@@ -2,15 +2,17 @@
 
 import re
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from db.models import ExecutionStep
 from tests.api.conftest import Publish, Tenant, drawing, key, speaking
 
 pytestmark = pytest.mark.anyio
 
 PUBLIC = {"health_live", "health_ready", "metrics_show", "form_show", "form_submit", "hook_call"}
+STEP = "01936f1e-7c3a-7bd0-8f53-2f6a1c3b9d10"
 BODIES: dict[str, Any] = {
     "workflow_create": {"name": "Other"},
     "workflow_update": {"name": "Renamed"},
@@ -25,6 +27,8 @@ BODIES: dict[str, Any] = {
     "webhook_endpoint_create": {"url": "https://example.com/hook"},
     "webhook_endpoint_update": {"is_enabled": False},
     "api_key_create": {"name": "another"},
+    "execution_decide": {"step": STEP, "approved": True},
+    "execution_signal": {"type": "PAID"},
 }
 # What takes a thing away comes last, so that the others still find it.
 LAST = ("execution_cancel", "form_field_delete", "lead_delete", "webhook_endpoint_delete", "workflow_delete")
@@ -40,7 +44,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 
 @pytest.fixture
-async def things(acme: Tenant, publish: Publish, anonymous) -> dict[str, str]:
+async def things(acme: Tenant, publish: Publish, anonymous, database) -> dict[str, str]:
     """One of everything that has an id."""
     form = await publish()
     receipt = (await anonymous.post(form.path, json={"email": "a@example.com"})).json()
@@ -51,9 +55,22 @@ async def things(acme: Tenant, publish: Publish, anonymous) -> dict[str, str]:
     endpoint = await acme.make("/v1/webhook-endpoints", {"url": "https://example.com/hook"})
     made = await acme.make("/v1/api-keys", {"name": "spare"})
     assert fields
+    async with database.workspace(acme.workspace_id) as session:
+        session.add(
+            ExecutionStep(
+                id=UUID(STEP),
+                workspace_id=acme.workspace_id,
+                execution_id=UUID(receipt["execution_id"]),
+                node_id="form",
+                node_type="TRIGGER_FORM",
+                step_number=1,
+                status="failed",
+            )
+        )
     return {
         "workflow_id": form.workflow_id,
         "execution_id": receipt["execution_id"],
+        "step_id": STEP,
         "lead_id": lead["id"],
         "field_id": spare["id"],
         "endpoint_id": endpoint["id"],

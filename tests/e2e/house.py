@@ -94,6 +94,17 @@ class House:
         answer = await ok(self.api.get(f"/v1/executions/{execution_id}/steps", params={"limit": 100}))
         return {step["node_id"]: step for step in answer.json()["data"]}
 
+    async def until_step(self, execution_id: UUID, node_id: str, status: str) -> dict[str, Any]:
+        """Wait until a step has a status."""
+        deadline = asyncio.get_running_loop().time() + 30
+        while True:
+            step = (await self.steps(execution_id)).get(node_id)
+            if step is not None and step["status"] == status:
+                return step
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError(f"still {step}")
+            await asyncio.sleep(0.05)
+
     async def logs(self, execution_id: UUID) -> list[dict[str, Any]]:
         """Return an execution's log lines, the newest first."""
         answer = await ok(self.api.get(f"/v1/executions/{execution_id}/logs", params={"limit": 100}))

@@ -69,6 +69,8 @@ def around(name: str) -> Graph:
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "LOGIC_DELAY": {"mode": "duration", "duration": "PT1S"},
+    "LOGIC_APPROVAL": {"message": "Now?", "timeout": "PT1S"},
+    "LOGIC_WAIT_FOR_EVENT": {"events": [{"id": "paid", "type": "PAID"}], "timeout": "PT1S"},
 }
 """Where the example would take days."""
 BEFORE = {"LOGIC_MERGE": ("left", "right")}
@@ -262,6 +264,34 @@ async def delivery_awaited(house: House) -> list[Handle]:
     return [await ran(house, chain(FORM, hook, DONE))]
 
 
+async def controlled(house: House) -> list[Handle]:
+    """Pause and resume, retry what is held, then wait for a decision and for an event."""
+    change = node("change", "ACTION_UPDATE_LEAD", set={"company": "{{ lead.phone }}"})
+    ask = node("ask", "LOGIC_APPROVAL", message="Now?", timeout="P1D")
+    wait = node("wait", "LOGIC_WAIT_FOR_EVENT", events=[{"id": "paid", "type": "PAID"}], timeout="P1D")
+    drawn = chain(FORM, node("nap", "LOGIC_DELAY", duration="PT1S"), change, ask, wait, DONE)
+    workflow = await house.workflow(drawn, fields=FIELDS)
+    settings = {"settings": {"hold_failures": True}}
+    await ok(house.api.patch(f"/v1/workflows/{workflow['id']}", json=settings))
+    execution_id = await house.submit(workflow, ANSWERS)
+    path = f"/v1/executions/{execution_id}"
+    await house.until(execution_id, lambda run: run["status"] == "waiting")
+    await ok(house.api.post(f"{path}/pause"))
+    await house.until_step(execution_id, "nap", "completed")
+    await ok(house.api.post(f"{path}/resume"))
+    held = await house.until(execution_id, lambda run: run["status_reason"] == "step_held")
+    await ok(house.api.patch(f"/v1/leads/{held['lead_id']}", json={"phone": "+1 555 0100"}))
+    step = (await house.steps(execution_id))["change"]
+    await ok(house.api.post(f"{path}/steps/{step['id']}/retry"))
+    await house.until(execution_id, lambda run: run["status"] == "waiting" and not run["status_reason"])
+    decision = {"step": (await house.steps(execution_id))["ask"]["id"], "approved": True}
+    await ok(house.api.post(f"{path}/approvals", json=decision))
+    await house.until_step(execution_id, "wait", "running")
+    await house.until(execution_id, lambda run: run["status"] == "waiting")
+    await ok(house.api.post(f"{path}/signals", json={"type": "PAID"}))
+    return [await ended(house, execution_id)]
+
+
 async def upkeep(house: House, *, job: str) -> list[Handle]:
     """Run one of the scheduled jobs."""
     handle: Handle = await house.temporal.start_workflow(
@@ -317,6 +347,7 @@ SCENES: dict[str, Scene] = {
     "on_error_branch": Scene(partial(on_error, policy="branch")),
     "on_error_fail": Scene(partial(on_error, policy="fail", ends="failed")),
     "cancelled": Scene(cancelled),
+    "controlled": Scene(controlled),
     "terminated": Scene(terminated),
     "quota_exceeded": Scene(quota_exceeded),
     "reset": Scene(reset),

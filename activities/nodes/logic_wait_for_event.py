@@ -1,0 +1,40 @@
+"""Looks at what happened to the lead: the database is the truth, what the run was told only wakes it."""
+
+from datetime import datetime
+from typing import Any
+
+from activities.step import Step
+from activities.world import World
+from db import leads
+from workflows.messages import Heard, Outcome
+from workflows.nodes.logic_wait_for_event import Config, weigh
+
+
+async def run(step: Step, world: World) -> Outcome:
+    """Weigh the events since the run, or the node, began."""
+    config: Config = step.config
+    entered = step.given.entered_at or step.now
+    since = entered if config.lookback == "node_start" else step.given.began_at or entered
+    types = {awaited.type for awaited in config.events}
+    told = [
+        event for event in step.given.heard if event.id is None and event.type in types and event.at >= since
+    ]
+    lead, happened = await _happened(step, world, types, since)
+    scope = {**step.scope, "lead": lead}
+    return weigh(config, [*told, *happened], scope=scope, entered_at=entered, now=step.now, zone=step.zone)
+
+
+async def _happened(
+    step: Step, world: World, types: set[str], since: datetime
+) -> tuple[dict[str, Any], list[Heard]]:
+    """Read the lead as it stands now, and its events."""
+    lead_id = step.given.lead_id
+    if lead_id is None:
+        return {}, []
+    async with world.database.workspace(step.workspace_id) as session:
+        lead = await leads.scope(session, step.workspace_id, lead_id)
+        events = await leads.events_since(session, step.workspace_id, lead_id, types=types, since=since)
+    return lead or {}, [
+        Heard(type=event.event_type, at=event.created_at, id=str(event.id), data=event.event_metadata)
+        for event in events
+    ]

@@ -1,0 +1,112 @@
+"""What others may have a running execution do: signals and updates; validators refuse what changes nothing.
+
+The same can be sent from the Temporal Web UI; a refused update leaves no event (Temporal docs, Updates).
+"""
+
+from abc import ABC, abstractmethod
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from workflows.messages import Command, Heard
+from workflows.nodes.logic_approval import event_type
+from workflows.run import Event, Run
+
+
+class Controlled(ABC):
+    """The handlers of an ExecutionWorkflow; they change the run's state and let it go on."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._news: set[str] = set()
+        """Waiting steps that have something to look at."""
+
+    @workflow.signal(name="event")
+    def hear(self, event: Heard) -> None:
+        """Take in an event; waits that began, and those that begin later, look at it."""
+        self._run.hear(event)
+        waiting = self._run.state.sleeping.items()
+        self._news.update(key for key, outcome in waiting if event.type in outcome.waits_for)
+
+    @workflow.update
+    def pause(self, command: Command) -> None:
+        """Start no more steps; those under way end, sleeping ones sleep on."""
+        self._run.state.paused = True
+
+    @pause.validator
+    def _may_pause(self, command: Command) -> None:
+        refuse_unless(not self._run.state.paused, "already_paused", "The execution is paused already.")
+
+    @workflow.update
+    def resume(self, command: Command) -> None:
+        """Start what a pause held back."""
+        self._run.state.paused = False
+        self._go_on()
+
+    @resume.validator
+    def _may_resume(self, command: Command) -> None:
+        refuse_unless(self._run.state.paused, "not_paused", "The execution is not paused.")
+
+    @workflow.update
+    def retry_step(self, command: Command) -> None:
+        """Carry a held step out again."""
+        self._run.retry(command.step)
+        self._go_on()
+
+    @workflow.update
+    def skip_step(self, command: Command) -> None:
+        """Go on from a held step as if it had done nothing."""
+        self._launch(self._run.skip(command.step))
+
+    @retry_step.validator
+    def _may_retry(self, command: Command) -> None:
+        self._expect_held(command.step)
+
+    @skip_step.validator
+    def _may_skip(self, command: Command) -> None:
+        self._expect_held(command.step)
+
+    @workflow.update
+    def approve(self, command: Command) -> None:
+        """Decide for what an approval asks."""
+        self._take_decision(command, approved=True)
+
+    @workflow.update
+    def reject(self, command: Command) -> None:
+        """Decide against what an approval asks."""
+        self._take_decision(command, approved=False)
+
+    @approve.validator
+    def _may_approve(self, command: Command) -> None:
+        self._expect_asked(command.step)
+
+    @reject.validator
+    def _may_reject(self, command: Command) -> None:
+        self._expect_asked(command.step)
+
+    def _take_decision(self, command: Command, *, approved: bool) -> None:
+        data = {"approved": approved, "by": command.by, "comment": command.comment}
+        self.hear(Heard(type=event_type(command.step), at=workflow.now(), data=data))
+
+    def _expect_held(self, key: str) -> None:
+        is_held = key in self._run.state.held
+        refuse_unless(is_held, "step_not_held", f"The step {key} is not held by a failure.")
+
+    def _expect_asked(self, key: str) -> None:
+        outcome = self._run.state.sleeping.get(key)
+        asks = outcome is not None and event_type(key) in outcome.waits_for
+        refuse_unless(asks, "step_not_asking", f"The step {key} does not wait for a decision.")
+
+    @abstractmethod
+    def _go_on(self) -> None:
+        """Start every step that is to run and has not begun."""
+
+    @abstractmethod
+    def _launch(self, events: list[Event]) -> None:
+        """Carry on with what came of a step."""
+
+
+def refuse_unless(allowed: bool, type_: str, message: str) -> None:
+    """Refuse an update."""
+    if not allowed:
+        raise ApplicationError(message, type=type_, non_retryable=True)

@@ -1,0 +1,34 @@
+"""How a step's failure is read, and what a run's failure says."""
+
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, RetryState
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
+
+from workflows.graph import Node
+from workflows.messages import StepError
+
+FAILURES = (ActivityError, ApplicationError)
+"""How a failed activity reaches us: a local one's own error comes bare, a timeout or cancellation wrapped."""
+
+
+def is_final(error: ActivityError | ApplicationError) -> bool:
+    """Tell whether trying again is pointless."""
+    if isinstance(error, ApplicationError):
+        return error.non_retryable
+    return error.retry_state == RetryState.NON_RETRYABLE_FAILURE
+
+
+def told_by(error: FailureError) -> StepError:
+    """Read what went wrong out of Temporal's wrapping."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(cause, ApplicationError):
+        return StepError(type=cause.type or "error", message=cause.message)
+    if isinstance(cause, TemporalTimeoutError):
+        return StepError(type="timed_out", message="The step did not end within its time limit.")
+    return StepError(type="error", message=str(cause or error))
+
+
+def failed(node: Node, key: str, error: StepError) -> ApplicationError:
+    """Build the failure that a run ends with; its type is the execution's status_reason."""
+    detail = {"step": key, "node_id": node.id, "error": error.model_dump()}
+    message = f"{node.label or node.id}: {error.message}"
+    return ApplicationError(message, detail, type="node_failed", non_retryable=True)

@@ -1,0 +1,61 @@
+"""LOGIC_APPROVAL: the run waits until people have decided."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from workflows.messages import Heard, Outcome
+from workflows.nodes.logic_delay import duration_of
+from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Situation, Template
+
+
+class Config(NodeConfig):
+    """Who decides what, and by when."""
+
+    approvers: list[str] = Field(default_factory=list, max_length=100)
+    message: Template = ""
+    timeout: MaybeTemplate | None = None
+    min_approvals: int = Field(1, ge=1, le=100)
+
+
+class Approval(NodeType):
+    """Waits for a decision."""
+
+    name = "LOGIC_APPROVAL"
+    title = "Approval"
+    summary = (
+        "Waits until enough people have approved, or one has rejected. Decisions come through the API, or as "
+        "the updates `approve` and `reject` in the Temporal Web UI; each person counts once."
+    )
+    Config = Config
+    example: ClassVar[dict[str, Any]] = {"message": "Send {{ lead.name }} the offer?", "timeout": "P2D"}
+    handles = ("approved", "rejected", "timeout")
+    decides = True
+    waits = True
+
+    @classmethod
+    def decide(cls, situation: Situation) -> Outcome:
+        """Count the decisions so far."""
+        config: Config = situation.config
+        decisions = [event for event in situation.heard if event.type == event_type(situation.key)]
+        by = {_of(event, "by"): _of(event, "approved") for event in decisions}
+        output = {"message": config.message, "decisions": [event.data for event in decisions]}
+        if any(approved is False for approved in by.values()):
+            return Outcome(output=output, handles=("rejected",))
+        if sum(approved is True for approved in by.values()) >= config.min_approvals:
+            return Outcome(output=output, handles=("approved",))
+        text = (config.timeout or "").strip()
+        deadline = duration_of(text).after(situation.entered_at or situation.now) if text else None
+        if deadline is not None and deadline <= situation.now:
+            return Outcome(output=output, handles=("timeout",))
+        waits_for = (event_type(situation.key),)
+        return Outcome(output=output, handles=("timeout",), wake_at=deadline, waits_for=waits_for)
+
+
+def event_type(key: str) -> str:
+    """Name the event that carries a decision about one step."""
+    return f"approval {key}"
+
+
+def _of(event: Heard, name: str) -> Any:
+    return event.data.get(name) if isinstance(event.data, dict) else None
