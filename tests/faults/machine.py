@@ -136,9 +136,7 @@ class Machine:
 
     def kill(self, name: str) -> int:
         """Kill -9 one process; return the id it had."""
-        pid = self.pids[name]
-        os.kill(pid, signal.SIGKILL)
-        return pid
+        return self._signal(name, signal.SIGKILL)
 
     def wait_until_back(self, name: str, killed: int) -> None:
         """Wait until a killed process has a successor and everything can be reached."""
@@ -147,11 +145,23 @@ class Machine:
 
     def freeze(self, name: str) -> None:
         """Stop a process where it stands: to others it is away, but nothing restarts it."""
-        os.kill(self.pids[name], signal.SIGSTOP)
+        self._signal(name, signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
         """Let a frozen process go on."""
-        os.kill(self.pids[name], signal.SIGCONT)
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> int:
+        pid = self.pids[name]
+        # The card names a dead process until it has a successor, and ids are given out again.
+        if not self.is_its_own(pid):
+            raise ProcessLookupError(f"{name} is down")
+        os.kill(pid, number)
+        return pid
+
+    def is_its_own(self, pid: int) -> bool:
+        """Tell whether a process runs and was started by this `flowtrack up`."""
+        return is_alive(pid) and parent_of(pid) == self.process.pid
 
     def another(self, verb: str, **variables: str) -> subprocess.Popen[bytes]:
         """Start a second worker or API beside the first, configured alike."""
@@ -344,12 +354,17 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def parent_of(pid: int) -> int | None:
+    """Find a process's parent."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return None
+
+
 def family(pid: int) -> set[int]:
     """Find a process and all its descendants."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    running = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+    parents = {each: parent_of(each) for each in running}
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more

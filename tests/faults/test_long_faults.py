@@ -44,18 +44,15 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(rough: Machine)
         rough.submit(workflow, f"random{number}@example.com")
         time.sleep(dice.uniform(0.1, 3))
         name = dice.choice(["worker", "worker", "worker", "api", "temporal", "postgres"])
-        # What is still down from the last time cannot be killed again.
-        try:
-            rough.kill(name)
-        except ProcessLookupError:
-            continue
+        # One that is still down from the last time is waited for.
+        until(lambda n=name: rough.is_its_own(rough.pids[n]), f"{name} to kill", seconds=60)  # type: ignore[misc]
+        rough.kill(name)
         killed[name] += 1
     print(f"killed {dict(killed)}")  # noqa: T201 - so that a quiet run is seen as one
     until(rough.is_well, "all is back", seconds=120)
 
     invariants.check(rough)
 
-    assert sum(killed.values()) >= KILLS // 2
     ended = rough.rows("SELECT id::text, status FROM workflow_executions")
     assert len(ended) >= len(rough.posted.accepted) > 0
     for run in ended:
