@@ -202,8 +202,8 @@ async def _insert(
         {
             "workspace_id": workspace_id,
             "id": uuid7(),
-            "event_type": "execution",
-            "event_category": "compute",
+            "event_type": "execution_requested",
+            "event_category": "api",
             "quantity": 1,
             "is_billable": False,
             "related_resource_type": "workflow_execution",

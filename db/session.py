@@ -65,6 +65,8 @@ class Database:
             max_overflow=max_overflow,
             pool_timeout=pool_timeout,
             json_serializer=to_json,
+            # What is bound is people's data; it must not stand in tracebacks and logs.
+            hide_parameters=True,
             connect_args={
                 "prepare_threshold": prepare_threshold,
                 "application_name": application_name,

@@ -26,6 +26,7 @@ class Surroundings:
 
     workspace: dict[str, Any]
     workflow: dict[str, Any]
+    status: str
 
 
 async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Start | None:
@@ -84,6 +85,7 @@ async def surroundings(session: AsyncSession, workspace_id: UUID, execution_id: 
     found = (
         await session.execute(
             select(Workspace.name, Workspace.slug, Workspace.timezone, Workflow.id, Workflow.name)
+            .add_columns(WorkflowExecution.status)
             .select_from(WorkflowExecution)
             .join(Workspace, Workspace.id == WorkflowExecution.workspace_id)
             .join(Workflow, Workflow.id == WorkflowExecution.workflow_id)
@@ -92,8 +94,9 @@ async def surroundings(session: AsyncSession, workspace_id: UUID, execution_id: 
     ).one_or_none()
     if found is None:
         return None
-    name, slug, zone, workflow_id, workflow_name = found
+    name, slug, zone, workflow_id, workflow_name, status = found
     return Surroundings(
         workspace={"id": str(workspace_id), "name": name, "slug": slug, "timezone": zone},
         workflow={"id": str(workflow_id), "name": workflow_name},
+        status=status,
     )

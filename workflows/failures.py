@@ -6,6 +6,8 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from workflows.graph import Node
 from workflows.messages import StepError
 
+WITHDRAWN = "withdrawn"
+"""Refuses a run that was cancelled while its start was under way; it ends as cancelled, not as failed."""
 FAILURES = (ActivityError, ApplicationError)
 """How a failed activity reaches us: a local one's own error comes bare, a timeout or cancellation wrapped."""
 

@@ -27,7 +27,7 @@ from api.mirror.events import (
     WasReset,
     Woke,
 )
-from workflows.failures import told_by
+from workflows.failures import WITHDRAWN, told_by
 from workflows.graph import split_key
 from workflows.messages import Begun, Command, ExecutionInput, ExecutionResult, Outcome
 
@@ -169,6 +169,8 @@ async def _run_failed(event: HistoryEvent, converter: DataConverter) -> Event | 
     told = event.workflow_execution_failed_event_attributes
     failure = await converter.decode_failure(told.failure)
     reason = failure.type if isinstance(failure, ApplicationError) and failure.type else "failed"
+    if reason == WITHDRAWN:
+        return RunEnded(event.event_id, time_of(event.event_time), "cancelled", "cancelled")
     return RunEnded(
         event.event_id,
         time_of(event.event_time),
