@@ -140,8 +140,7 @@ async def _serve(settings: "Settings") -> None:
     from api.dispatcher import Dispatcher
     from api.mirror.mirror import Mirror
     from api.mirror.pace import Pace
-    from api.mirror.mirror import Mirror
-    from api.mirror.pace import Pace
+    from api.planner import Planner
     from api.starter import Starter
     from db.session import Database
 
@@ -162,7 +161,8 @@ async def _serve(settings: "Settings") -> None:
     name = f"{socket.gethostname()}:{os.getpid()}"
     dispatcher = Dispatcher(database, starter, name=name, interval=settings.dispatcher_poll_seconds)
     beside = [dispatcher.run, mirror.run]
-    application = app.create_app(database, starter, config=config, lifespan_tasks=beside)
+    planner = Planner(database, client, task_queue=config.task_queue)
+    application = app.create_app(database, starter, config=config, planner=planner, lifespan_tasks=beside)
     try:
         await server.serve(application, host=settings.api_host, port=settings.api_port)
     finally:

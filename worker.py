@@ -20,6 +20,7 @@ from activities.clients import addresses, http, schedules, smtp, temporal
 from activities.clients.addresses import Destination
 from activities.deliveries import Deliveries
 from activities.interceptors import MirrorInterceptor
+from activities.schedules import Schedules
 from activities.steps import Steps
 from activities.upkeep import Upkeep
 from activities.world import World
@@ -28,12 +29,13 @@ from settings import Settings, load
 from workflows import nodes
 from workflows.delivery import DeliveryWorkflow
 from workflows.execution import ExecutionWorkflow
+from workflows.schedule import ScheduledRunsWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
 log = structlog.get_logger()
 
 TASK_QUEUE = "flowtrack"
-WORKFLOWS = (ExecutionWorkflow, DeliveryWorkflow, UpkeepWorkflow)
+WORKFLOWS = (ExecutionWorkflow, DeliveryWorkflow, ScheduledRunsWorkflow, UpkeepWorkflow)
 QUEUES = ("mail", "http", "webhooks")
 """One queue for each class of vendor, so that each has its own limits (design §5)."""
 
@@ -79,6 +81,7 @@ def by_queue(world: World) -> dict[str, list[Callable[..., Any]]]:
     steps, begin, upkeep, deliveries = Steps(world), Begin(world), Upkeep(world), Deliveries(world)
     found = {queue: list(steps.activities(queue or None)) for queue in ("", *QUEUES)}
     found[""] += [begin.begin, upkeep.roll_quotas, upkeep.keep_log_partitions, upkeep.tidy]
+    found[""] += Schedules(world).activities()
     found["webhooks"].append(deliveries.deliver_webhook)
     return {queue: activities for queue, activities in found.items() if activities}
 
@@ -146,6 +149,8 @@ async def serve(settings: Settings) -> None:
     async with connected(settings) as (client, world):
         await schedules.ensure(client, task_queue=TASK_QUEUE)
         async with running(client, world, concurrency=settings.worker_concurrency):
+            # What was changed while Temporal was away; the job of this name does it again from time to time.
+            await Schedules(world).arrange_schedules()
             log.info("worker ready", task_queue=TASK_QUEUE)
             await stop.wait()
 

@@ -11,7 +11,7 @@ from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms
-from api.deps import Config, Platform, Starter
+from api.deps import Config, Planner, Platform, Starter
 from api.pages import reference
 from api.requests import Requests
 from api.routes import (
@@ -66,10 +66,11 @@ def create_app(
     starter: Starter,
     *,
     config: Config,
+    planner: Planner | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
-    platform = Platform(database, starter, config)
+    platform = Platform(database, starter, config, planner)
     app = FastAPI(
         title="FlowTrack",
         version=config.version,

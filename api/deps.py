@@ -78,6 +78,13 @@ class Starter(Protocol):
         """Tell whether Temporal answers."""
 
 
+class Planner(Protocol):
+    """Keeps the schedules of workflows in line with their rows."""
+
+    async def bring(self, workspace_id: UUID, workflow_id: UUID) -> bool:
+        """Bring one workflow's schedule in line; never raise for an outage."""
+
+
 class Background:
     """Work that follows an answer without delaying it."""
 
@@ -113,6 +120,7 @@ class Platform:
     database: Database
     starter: Starter
     config: Config
+    planner: Planner | None = None
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
 

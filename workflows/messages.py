@@ -1,7 +1,7 @@
 """What crosses Temporal: one frozen model in, one out; new fields are optional."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field, JsonValue
@@ -195,3 +195,34 @@ class DeliveryInput(Frozen):
     workspace_id: UUID
     endpoint_id: UUID
     message_id: str
+
+
+class ScheduledInput(Frozen):
+    """Whose time has come; the last three carry on a history that grew too long."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    overlap: Literal["skip", "buffer_one", "allow_all"] = "skip"
+    due: datetime | None = None
+    queued: int = 0
+    after: UUID | None = None
+
+    def place(self) -> dict[str, UUID]:
+        """Name the workflow."""
+        return {"workspace_id": self.workspace_id, "workflow_id": self.workflow_id}
+
+
+class ScheduledBatch(Frozen):
+    """The next runs to queue, behind the lead that was last."""
+
+    workspace_id: UUID
+    workflow_id: UUID
+    due: datetime
+    after: UUID | None = None
+
+
+class ScheduledBatchDone(Frozen):
+    """What was queued, and the lead to go on behind, if there may be more."""
+
+    queued: int
+    after: UUID | None = None

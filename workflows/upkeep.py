@@ -10,6 +10,7 @@ JOBS = {
     "roll_quotas": timedelta(hours=1),
     "keep_log_partitions": timedelta(days=1),
     "tidy": timedelta(days=1),
+    "arrange_schedules": timedelta(minutes=5),
 }
 """Activity to how often it runs. Late or twice does no harm: the database decides what is due."""
 

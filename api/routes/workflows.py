@@ -13,6 +13,7 @@ from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window, Windowed
 from api.deps import OurPlatform, Session
 from api.idempotency import Idempotent, Made
+from api.planner import OurPlans
 from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Settings, Shown
 from db import fields, graphs, hooks, intake, versions, workflows
 from db.models import Workflow
@@ -168,18 +169,22 @@ async def workflow_update(
 
 
 @router.delete("/v1/workflows/{workflow_id}", status_code=204, summary="Delete a workflow")
-async def workflow_delete(workflow_id: Id, caller: Writer, session: Session) -> None:
+async def workflow_delete(workflow_id: Id, caller: Writer, session: Session, plans: OurPlans) -> None:
     """The workflow disappears and its slug is free again; its leads stay, and runs under way finish."""
-    if not await workflows.remove(session, caller.workspace_id, workflow_id):
+    row = await workflows.get(session, caller.workspace_id, workflow_id)
+    if row is None or not await workflows.remove(session, caller.workspace_id, workflow_id):
         raise errors.NotFound()
+    plans.follow(workflow_id, row.trigger_type)
 
 
 @router.post("/v1/workflows/{workflow_id}/publish", summary="Publish the draft", responses=CONFLICT)
 async def workflow_publish(
+    *,
     workflow_id: Id,
     caller: Writer,
     session: Session,
     platform: OurPlatform,
+    plans: OurPlans,
     if_match: Annotated[
         str | None, Header(description="The draft's ETag, to publish only what was seen.")
     ] = None,
@@ -192,6 +197,7 @@ async def workflow_publish(
     loaded = await graphs.load(session, caller.workspace_id, workflow_id)
     if row is None or loaded is None:
         raise errors.NotFound()
+    former = row.trigger_type
     expected = etags.required(if_match) if if_match else None
     if expected is not None and expected != loaded.version:
         raise errors.StaleVersion()
@@ -214,25 +220,30 @@ async def workflow_publish(
     row = await workflows.get(session, caller.workspace_id, workflow_id)
     if row is not None and row.trigger_type == intake.HOOKS.trigger:
         await hooks.ensure(session, caller.workspace_id, workflow_id, key=platform.config.master_key)
+    plans.follow(workflow_id, former, row.trigger_type if row else None)
     return await _shown(session, caller, row)
 
 
 @router.post("/v1/workflows/{workflow_id}/pause", summary="Pause a workflow", responses=CONFLICT)
-async def workflow_pause(workflow_id: Id, caller: Writer, session: Session) -> WorkflowShown:
+async def workflow_pause(workflow_id: Id, caller: Writer, session: Session, plans: OurPlans) -> WorkflowShown:
     """Its form goes on taking submissions, and their runs wait until it is resumed."""
-    return await _move(session, caller, workflow_id, "paused")
+    return await _move(session, caller, workflow_id, "paused", plans)
 
 
 @router.post("/v1/workflows/{workflow_id}/resume", summary="Resume a workflow", responses=CONFLICT)
-async def workflow_resume(workflow_id: Id, caller: Writer, session: Session) -> WorkflowShown:
+async def workflow_resume(
+    workflow_id: Id, caller: Writer, session: Session, plans: OurPlans
+) -> WorkflowShown:
     """Makes a paused or archived workflow active again; what waited starts."""
-    return await _move(session, caller, workflow_id, "active")
+    return await _move(session, caller, workflow_id, "active", plans)
 
 
 @router.post("/v1/workflows/{workflow_id}/archive", summary="Archive a workflow", responses=CONFLICT)
-async def workflow_archive(workflow_id: Id, caller: Writer, session: Session) -> WorkflowShown:
+async def workflow_archive(
+    workflow_id: Id, caller: Writer, session: Session, plans: OurPlans
+) -> WorkflowShown:
     """Starts no new runs, and its form is gone; runs under way finish."""
-    return await _move(session, caller, workflow_id, "archived")
+    return await _move(session, caller, workflow_id, "archived", plans)
 
 
 @router.get("/v1/workflows/{workflow_id}/versions", summary="List a workflow's versions")
@@ -256,12 +267,14 @@ async def workflow_versions_list(
 
 
 async def _move(
-    session: Session, caller: Caller, workflow_id: UUID, status: workflows.Status
+    session: Session, caller: Caller, workflow_id: UUID, status: workflows.Status, plans: OurPlans
 ) -> WorkflowShown:
     try:
         row = await workflows.move(session, caller.workspace_id, workflow_id, status)
     except workflows.WrongStatus as error:
         raise errors.Conflict(str(error), code="wrong_status") from error
+    if row is not None:
+        plans.follow(workflow_id, row.trigger_type)
     return await _shown(session, caller, row)
 
 

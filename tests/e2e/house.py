@@ -19,6 +19,7 @@ from activities.world import World
 from api import app
 from api.dispatcher import Dispatcher
 from api.mirror.mirror import Mirror
+from api.planner import Planner
 from api.starter import Starter
 from db import doors, keys
 from db.session import Database
@@ -187,7 +188,8 @@ async def built(
             allow_private_destinations=True,
             temporal_ui_url="http://127.0.0.1:8233",
         )
-        application = app.create_app(database, starter, config=config)
+        planner = Planner(database, client, task_queue=task_queue)
+        application = app.create_app(database, starter, config=config, planner=planner)
         await stack.enter_async_context(application.router.lifespan_context(application))
         workspace_id, token = await _workspace(database, "acme")
         public = await stack.enter_async_context(_client(application))

@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
+from temporalio.service import RPCError
 
 from activities.clients import signatures
+from activities.schedules import Schedules
 from tests.e2e.graphs import chain, node
-from tests.e2e.house import EMAIL, House, ok
+from tests.e2e.house import House, ok
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +103,7 @@ async def test_two_workflows_that_trigger_each_other_stop_at_the_limit(house: Ho
     ping = await house.workflow(toggling("A", "B"), name="Ping")
     pong = await house.workflow(toggling("B", "A"), name="Pong")
     form = await house.workflow(chain(node("form", "TRIGGER_FORM"), node("end", "UTILITY_END")))
-    lead_id = (await house.ended(await house.submit(form, {EMAIL["field_key"]: "a@example.com"})))["lead_id"]
+    lead_id = (await house.ended(await house.submit(form, {"email": "a@example.com"})))["lead_id"]
 
     await ok(house.api.patch(f"/v1/leads/{lead_id}", json={"status": "A"}))
 
@@ -112,3 +114,53 @@ async def test_two_workflows_that_trigger_each_other_stop_at_the_limit(house: Ho
     rows = await house.rows("SELECT hops FROM workflow_executions WHERE trigger_type = 'LEAD_EVENT'")
     assert sorted(row["hops"] for row in rows) == [0, 1, 2, 3, 4, 5]
     assert (await house.events(lead_id)).count("WORKFLOW_NOT_STARTED") == 1
+
+
+async def test_a_schedule_follows_its_workflow_and_starts_its_runs(house: House):
+    schedule = node("clock", "TRIGGER_SCHEDULE", cron="0 9 1 1 *", overlap="allow_all")
+    log = node("log", "UTILITY_LOG", message="at {{ trigger.scheduled_at }}")
+    workflow = await house.workflow(chain(schedule, log))
+    path, handle = (
+        f"/v1/workflows/{workflow['id']}",
+        house.temporal.get_schedule_handle(f"workflow-{workflow['id']}"),
+    )
+
+    async def paused() -> bool | None:
+        try:
+            return bool((await handle.describe()).schedule.state.paused)
+        except RPCError:
+            return None
+
+    async def until(wanted: bool | None) -> None:
+        async with asyncio.timeout(20):
+            while await paused() is not wanted:
+                await asyncio.sleep(0.05)
+
+    await until(False)
+    await handle.trigger()
+    (execution_id,) = await started(house, workflow)
+    run = await house.ended(execution_id)
+    assert (run["status"], run["trigger_type"]) == ("completed", "SCHEDULE")
+    at = run["trigger_data"]["scheduled_at"]
+    assert (await house.steps(execution_id))["log"]["input_data"]["message"] == f"at {at}"
+    await ok(house.api.post(f"{path}/pause"))
+    await until(True)
+    await ok(house.api.post(f"{path}/resume"))
+    await until(False)
+    await ok(house.api.delete(path))
+    await until(None)
+
+
+async def test_publishing_does_not_need_temporal(house: House, monkeypatch: pytest.MonkeyPatch):
+    async def away(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Failed client connect")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(house.temporal, "create_schedule", away)
+        workflow = await house.workflow(
+            chain(node("clock", "TRIGGER_SCHEDULE", intervalSeconds=86_400), node("end", "UTILITY_END"))
+        )
+    await Schedules(house.world).arrange_schedules()
+    handle = house.temporal.get_schedule_handle(f"workflow-{workflow['id']}")
+    assert not (await handle.describe()).schedule.state.paused
+    await handle.delete()
