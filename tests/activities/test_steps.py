@@ -173,3 +173,26 @@ async def test_an_outage_of_ours_uses_up_no_attempts(stage: Stage):
     assert (failure.value.type, failure.value.non_retryable) == ("database_unavailable", False)
     assert "127.0.0.1" not in failure.value.message
     await away.close()
+
+
+async def test_templates_are_rendered_in_nested_parts_and_rules_are_left_to_the_node(stage: Stage):
+    cases = [{"id": "a", "label": "{{ x }}", "condition": RICH}]
+    outcome = await stage.run("LOGIC_SWITCH", {"cases": cases})
+    assert outcome.input["cases"] == cases
+    assert outcome.handles == ("case_a",)
+
+
+async def test_a_template_that_fails_names_its_place(stage: Stage):
+    config = {"url": "x", "headers": {"X-Name": "{{ lead.nickname }}"}}
+    failure = await stage.fail("ACTION_HTTP_REQUEST", config)
+    assert failure.type == "template_error"
+    assert failure.message.startswith("headers: lead.nickname")
+
+
+async def test_a_decision_knows_whom_it_is_made_for(stage: Stage):
+    config = {"variants": [{"id": "a"}, {"id": "b"}]}
+    first = await stage.run("LOGIC_SPLIT", config)
+    assert first.output["sticky_by"] == "lead"
+    again = await stage.run("LOGIC_SPLIT", config, execution_id=stage.place.user_id)
+    assert again.handles == first.handles
+    assert (await stage.run("LOGIC_SPLIT", config, lead_id=None)).output["sticky_by"] == "execution"

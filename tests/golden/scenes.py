@@ -68,11 +68,17 @@ def around(name: str) -> Graph:
 
 
 CONFIGS: dict[str, dict[str, Any]] = {
+    # No service has a name that can be told here, so it is one that nobody answers for.
+    "ACTION_HTTP_REQUEST": {
+        "url": "https://service.invalid/",
+        "retry": {"maxAttempts": 2, "initialSeconds": 0.1},
+        "onError": "branch",
+    },
     "LOGIC_DELAY": {"mode": "duration", "duration": "PT1S"},
     "LOGIC_APPROVAL": {"message": "Now?", "timeout": "PT1S"},
     "LOGIC_WAIT_FOR_EVENT": {"events": [{"id": "paid", "type": "PAID"}], "timeout": "PT1S"},
 }
-"""Where the example would take days."""
+"""Where the example would take days, or need the outside."""
 BEFORE = {"LOGIC_MERGE": ("left", "right")}
 """The branches that a node is there to join."""
 ENDS = {"UTILITY_FAIL": "failed"}

@@ -61,6 +61,7 @@ class WaitForEvent(NodeType):
         "timeout": "P14D",
     }
     handles = ("timeout",)
+    named_handles = ("event_<id>",)
     waits = True
 
     @classmethod

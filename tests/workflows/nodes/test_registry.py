@@ -1,5 +1,6 @@
 """Every node type: its example is valid, its file names are a pair, its prose is there."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -63,3 +64,12 @@ def test_defaults_that_are_templates_count_as_written():
     webhook = nodes.types()["ACTION_DELIVER_WEBHOOK"]
     found = {path: value for path, _, value in marked_values(webhook.Config, {"eventType": "lead.created"})}
     assert found["payload",]["lead"] == "{{ lead }}"
+
+
+@every_type
+def test_its_ways_out_are_those_it_is_documented_with(node_type: type[NodeType]):
+    config = node_type.Config.model_validate(node_type.example)
+    patterns = [re.compile(re.escape(each).replace("<id>", ".+")) for each in node_type.named_handles]
+    named = set(node_type.ways_out(config)) - {*node_type.handles, "error"}
+    assert all(any(pattern.fullmatch(way) for pattern in patterns) for way in named)
+    assert bool(named) == bool(patterns)
