@@ -149,8 +149,7 @@ async def serve(settings: Settings) -> None:
     async with connected(settings) as (client, world):
         await schedules.ensure(client, task_queue=TASK_QUEUE)
         async with running(client, world, concurrency=settings.worker_concurrency):
-            # What was changed while Temporal was away; the job of this name does it again from time to time.
-            await Schedules(world).arrange_schedules()
+            await Schedules(world).begin()
             log.info("worker ready", task_queue=TASK_QUEUE)
             await stop.wait()
 

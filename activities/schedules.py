@@ -4,14 +4,20 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 
 from activities.clients import schedules as arranged
 from activities.world import World
 from db import doors
 from db import schedules as stored
 from workflows.messages import ScheduledBatch, ScheduledBatchDone, ScheduledInput
+
+log = structlog.get_logger()
 
 LOOK_AGAIN = timedelta(seconds=15)
 
@@ -55,6 +61,13 @@ class Schedules:
                 type="scheduled_runs_open",
                 next_retry_delay=LOOK_AGAIN,
             )
+
+    async def begin(self) -> None:
+        """Arrange them as a worker starts; what an outage prevents, the job of the same name makes up for."""
+        try:
+            await self.arrange_schedules()
+        except (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout) as error:
+            log.warning("schedules postponed", reason=str(error)[:200])
 
     @activity.defn(name="arrange_schedules")
     async def arrange_schedules(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ AUTHENTICATED = (errors.Unauthorized, errors.Forbidden)
 DESCRIPTION = """
 FlowTrack takes leads in and runs a workflow graph for each of them, durably.
 
-Every request but those to public forms carries an API key: `Authorization: Bearer ft_…`.
+Every request but those to public forms and hooks carries an API key: `Authorization: Bearer ft_…`.
 Errors are problem documents (RFC 9457) with a stable `code`. Lists are pages: `{data, next_cursor}`.
 A POST with an `Idempotency-Key` can be repeated safely.
 """

@@ -33,7 +33,7 @@ QUEUE = text("""
       RETURNING id)
     INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
                               related_resource_type, related_resource_id)
-    SELECT :workspace_id, g.usage_id, 'execution', 'compute', 1, false,
+    SELECT :workspace_id, g.usage_id, 'execution_requested', 'api', 1, false,
            'workflow_execution', CAST(g.id AS text)
     FROM run JOIN given g ON g.id = run.id
     RETURNING related_resource_id
