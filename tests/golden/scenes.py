@@ -17,6 +17,7 @@ from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import EMAIL, House, ok
 from tests.golden.corpus import executable
 from workflows import nodes
+from workflows.messages import ScheduledInput
 from workflows.upkeep import JOBS
 
 Handle = WorkflowHandle[Any, Any]
@@ -307,6 +308,21 @@ async def upkeep(house: House, *, job: str) -> list[Handle]:
     return [handle]
 
 
+async def scheduled(house: House) -> list[Handle]:
+    """Let the time of a schedule come."""
+    clock = node("clock", "TRIGGER_SCHEDULE", cron="0 9 1 1 *", overlap="buffer_one")
+    workflow = await house.workflow(chain(clock, node("dawn", "UTILITY_LOG", message="Good morning")))
+    given = ScheduledInput(
+        workspace_id=house.workspace_id, workflow_id=UUID(workflow["id"]), overlap="buffer_one"
+    )
+    name = f"scheduled-{workflow['id']}"
+    handle: Handle = await house.temporal.start_workflow(
+        "ScheduledRunsWorkflow", given, id=name, task_queue=house.world.task_queue
+    )
+    assert await handle.result() == 1
+    return [handle]
+
+
 # ── how a scene is played
 
 
@@ -360,5 +376,6 @@ SCENES: dict[str, Scene] = {
     "continued_as_new": Scene(continued_as_new, history_limit=10),
     "delivery_retried": Scene(delivery_retried),
     "delivery_awaited": Scene(delivery_awaited),
+    "scheduled": Scene(scheduled),
     **{f"upkeep_{job}": Scene(partial(upkeep, job=job)) for job in JOBS},
 }
