@@ -13,11 +13,12 @@ from tests.e2e.house import House
 
 pytestmark = pytest.mark.anyio
 
-RUNS = 20
+RUNS = 10
 READS = ("get_workflow_execution_history_reverse", "get_workflow_execution_history")
 OTHERS = ("describe_workflow_execution",)
 KEPT_RUNS = 300
 KEPT_BYTES = 12_000
+"""A bar against growth: measured 11.6 kB (2026-11-23), of which a third are indexes."""
 SIZES = """
     SELECT c.relname, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'i', 't') AND n.nspname IN ('public', 'pg_toast') AND c.relname !~ '^pg_toast'

@@ -63,6 +63,6 @@ async def test_the_server_writes_few_times_for_an_intake_run(watched: House, met
         await taken_through(watched, workflow, number)
     after = await served(metrics[1])
     per_run = {name: (after[name] - before.get(name, 0)) / RUNS for name in after}
-    assert 0.9 <= per_run["persistence CreateWorkflowExecution"] <= 1.1
-    assert per_run["persistence UpdateWorkflowExecution"] <= 3.5
+    # One to begin its only workflow task and one to end it; the server's own workflows write a little, too.
+    assert per_run["persistence UpdateWorkflowExecution"] <= 3, per_run
     assert per_run.get("service RespondActivityTaskCompleted", 0) == 0
