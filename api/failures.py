@@ -28,6 +28,8 @@ BY_STATUS: dict[int, type[errors.Refusal]] = {
     413: errors.BodyTooLarge,
     415: errors.MediaTypeRefused,
 }
+MESSAGES = {"model_attributes_type": "The body must be an object."}
+"""Where pydantic speaks of Python."""
 UNREADABLE = re.compile(r"[^\w\-.:@+, ]")
 """What no filter or sort key contains: such a text is no value at all, so 400 and not 422."""
 
@@ -119,7 +121,7 @@ def _details(mistake: Any) -> Iterator[errors.Detail]:
     where, *rest = mistake["loc"]
     code = str(mistake["type"])
     # pydantic's messages name the rule, never the value: what was sent is not echoed.
-    message = str(mistake["msg"])
+    message = MESSAGES.get(code) or str(mistake["msg"]).removeprefix("Value error, ")
     if where == "body":
         yield errors.Detail(code=code, message=message, pointer=pointer(*rest))
     elif where == "header":

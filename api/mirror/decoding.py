@@ -79,12 +79,20 @@ async def _marker(event: HistoryEvent, converter: DataConverter) -> Event | None
     result = list(told.details["result"].payloads) if "result" in told.details else []
     return Recorded(
         event.event_id,
-        time_of(event.event_time),
+        _ended_at(about, event),
         **await _end(result, told.failure if told.HasField("failure") else None, converter, wanted),
         key=key,
         attempt=max(about["attempt"], 1),
         backs_off=about["backoff"] is not None,
     )
+
+
+def _ended_at(about: dict[str, Any], event: HistoryEvent) -> datetime:
+    """Read when a local activity ended; the event has only the end of the workflow task around it."""
+    written, told = time_of(event.event_time), about["complete_time"]
+    if told is None:
+        return written
+    return min(written, time_of(Timestamp(seconds=told["seconds"], nanos=told["nanos"])))
 
 
 async def _scheduled(event: HistoryEvent, converter: DataConverter) -> Event | None:

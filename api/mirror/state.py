@@ -40,10 +40,10 @@ class State(BaseModel):
 
 
 def began(event: Event, step: OpenStep, outcome: Outcome) -> datetime:
-    """Work out when a local activity began: its marker has only the end of the workflow task."""
+    """Work out when a local activity began: its marker has only its end."""
     if step.attempt > 1:
         return step.decided_at
-    return event.at - timedelta(milliseconds=outcome.ms)
+    return max(step.decided_at, event.at - timedelta(milliseconds=outcome.ms))
 
 
 def feeding(run: Run) -> set[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -21,9 +22,10 @@ from api.mirror.history import Histories
 from api.mirror.pages import Pages
 from api.mirror.projection import Projection
 from api.mirror.rows import Changes, log_id
-from api.mirror.state import State
+from api.mirror.state import OpenStep, State, began
 from tests.api.mirror.stage import START, Runs, graph, id_of, node
 from workflows.graph import Graph
+from workflows.messages import Outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -147,3 +149,22 @@ async def test_ids_of_log_lines_sort_as_the_history_has_them(runs: Runs):
     assert ids == sorted(ids)
     assert {made.version for made in ids} == {7}
     assert len({log_id(execution_id, run, at=at, event_id=1, ordinal=0) for run in ("a", "b")}) == 2
+
+
+async def test_steps_decided_in_one_breath_still_follow_each_other_in_time(runs: Runs):
+    chain = graph(START, node("a"), node("b"), node("c"), edges=["start>a", "a>b", "b>c"])
+    execution_id, events = await recorded(runs, chain)
+    changes = told(execution_id, [events], verbose=False)[0]
+    steps = sorted(changes.steps.values(), key=lambda step: step.step_number)
+    within = [time for step in steps for time in (step.started_at, step.finished_at)]
+    times = [changes.execution["started_at"], *within, changes.execution["finished_at"]]
+    assert times == sorted(times)
+    assert len({step.finished_at for step in steps[1:]}) == 3
+
+
+@pytest.mark.parametrize(("worked", "expected"), [(4, 6), (40, 0)])
+async def test_a_step_began_when_its_work_did_but_never_before_it_was_decided(worked: int, expected: int):
+    decided = datetime(2026, 3, 1, tzinfo=UTC)
+    marker = Event(9, decided + timedelta(milliseconds=10))
+    step = OpenStep(number=1, decided_at=decided)
+    assert began(marker, step, Outcome(ms=worked)) == decided + timedelta(milliseconds=expected)
