@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from settings import REQUIRED_IN_PRODUCTION
 ROOT = Path(__file__).parents[2]
 
 
-def parse(compose):
+def parse(compose: dict[str, Any]) -> Any:
     """Read a Compose file by the Compose specification, as Compose does: merged and interpolated first."""
     text = yaml.safe_dump(compose, width=10_000)
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
@@ -70,5 +71,6 @@ def test_every_file_that_the_image_copies_exists():
 def test_the_image_holds_every_package_of_the_wheel():
     wheel = re.search(r"only-include = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
     dockerfile = (ROOT / "Dockerfile").read_text()
+    assert wheel is not None
     for name in re.findall(r'"([^"]+)"', wheel.group(1)):
         assert re.search(rf"COPY .*\b{re.escape(name)}\b", dockerfile), name
