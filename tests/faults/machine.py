@@ -318,7 +318,18 @@ class Machine:
     # ── below the API
 
     def rows(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        """Read rows as the superuser, of whichever workspace."""
+        """Read rows as the superuser, of whichever workspace; again while the database is away."""
+        found: list[list[dict[str, Any]]] = []
+
+        def read() -> bool:
+            with suppress(psycopg.OperationalError):
+                found.append(self._rows(statement, values))
+            return bool(found)
+
+        until(read, "the database answers", seconds=60)
+        return found[0]
+
+    def _rows(self, statement: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         with psycopg.connect(self.card["database_url"], row_factory=dict_row, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values)
             return cursor.fetchall() if cursor.description else []
