@@ -19,7 +19,7 @@ from db import leads
 from workflows import nodes
 from workflows.graph import step_key
 from workflows.messages import Outcome, StepInput
-from workflows.nodetype import NodeConfig, NodeType, Refused, Situation
+from workflows.nodetype import NodeType, Refused, Situation, common
 from workflows.run import UNTOUCHED
 
 LARGEST = {"input": 128 * 1024, "output": 256 * 1024}
@@ -154,15 +154,9 @@ def translated(error: StepFailed, given: StepInput) -> ApplicationError:
     if isinstance(error, StepPostponed):
         return ApplicationError(error.message, type=error.type, next_retry_delay=delay)
     attempt = given.first_attempt - 1 + activity.info().attempt
-    allowed = NodeConfig.model_validate(common(given)).retry.max_attempts
+    allowed = common(given.node.config).retry.max_attempts
     final = not error.retryable or attempt >= allowed
     return ApplicationError(error.message, type=error.type, non_retryable=final, next_retry_delay=delay)
-
-
-def common(given: StepInput) -> dict[str, Any]:
-    """Return the config keys every node has."""
-    names = {info.alias or name for name, info in NodeConfig.model_fields.items()}
-    return {key: value for key, value in given.node.config.items() if key in names}
 
 
 def is_outage(error: DBAPIError) -> bool:
