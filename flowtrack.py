@@ -44,8 +44,23 @@ def run(verb: Verb, chosen: argparse.Namespace) -> int:
     except ConfigurationError as failure:
         print(failure, file=sys.stderr)
         return 2
+    except Exception as failure:
+        if not is_away(failure):
+            raise
+        print(f"The database cannot be reached: {getattr(failure, 'orig', failure)}", file=sys.stderr)
+        print("Check FLOWTRACK_DATABASE_URL and FLOWTRACK_MIGRATION_DATABASE_URL.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def is_away(failure: Exception) -> bool:
+    """Tell a database that does not answer from any other failure."""
+    if "psycopg" not in sys.modules:
+        return False
+    from psycopg import OperationalError
+
+    return isinstance(getattr(failure, "orig", failure), OperationalError)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -145,6 +160,8 @@ async def _serve(settings: "Settings") -> None:
     from db.session import Database
 
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    # A pool of its own: what happens beside the requests must not keep a form waiting for a connection.
+    beside = Database(settings.database_url, pool_size=settings.database_pool_size)
     client = await _temporal(settings)
     config = app.Config(
         public_url=settings.public_url,
@@ -156,16 +173,17 @@ async def _serve(settings: "Settings") -> None:
         version=version(),
     )
     pace = Pace(sweep=settings.mirror_sweep_seconds)
-    mirror = Mirror(client, database, database_url=settings.database_url, pace=pace)
-    starter = Starter(database, client, task_queue=config.task_queue, hint=mirror.hint)
+    mirror = Mirror(client, beside, database_url=settings.database_url, pace=pace)
+    starter = Starter(beside, client, task_queue=config.task_queue, hint=mirror.hint)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    dispatcher = Dispatcher(database, starter, name=name, interval=settings.dispatcher_poll_seconds)
-    beside = [dispatcher.run, mirror.run]
-    planner = Planner(database, client, task_queue=config.task_queue)
-    application = app.create_app(database, starter, config=config, planner=planner, lifespan_tasks=beside)
+    dispatcher = Dispatcher(beside, starter, name=name, interval=settings.dispatcher_poll_seconds)
+    tasks = [dispatcher.run, mirror.run]
+    planner = Planner(beside, client, task_queue=config.task_queue)
+    application = app.create_app(database, starter, config=config, planner=planner, lifespan_tasks=tasks)
     try:
         await server.serve(application, host=settings.api_host, port=settings.api_port)
     finally:
+        await beside.close()
         await database.close()
 
 

@@ -125,8 +125,10 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             while attempts:
                 await self._send_attempts(attempts)
         except (OSError, PoolTimeout, DBAPIError):
-            self._attempts.extendleft(reversed(attempts))
             return False
+        finally:
+            # What was not sent stays to be sent, also when the sending was cancelled on the way out.
+            self._attempts.extendleft(reversed(attempts))
         return True
 
     async def _send_hints(self, execution_ids: list[UUID]) -> None:

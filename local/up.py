@@ -226,6 +226,8 @@ async def run(options: Options) -> None:
         raise UpError(
             "`flowtrack up` is for development on one machine; FLOWTRACK_ENV=production forbids it."
         )
+    # What lies there, Temporal's file and the mails, holds people's data: it is nobody else's to read.
+    os.umask(0o077)
     with datadir.hold(options.data_dir):
         machine = Machine(options)
         asked = asyncio.Event()

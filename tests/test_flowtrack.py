@@ -76,3 +76,10 @@ def test_migrate_brings_a_database_to_the_newest_revision(admin_url, database_ur
     )
     assert shown.returncode == 0, shown.stderr
     assert "revision" in shown.stdout
+
+
+def test_migrate_says_which_variable_to_check_when_no_database_answers():
+    refused = flowtrack("migrate", FLOWTRACK_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    assert refused.returncode == 1
+    assert "FLOWTRACK_DATABASE_URL" in refused.stderr
+    assert "Traceback" not in refused.stderr

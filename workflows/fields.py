@@ -230,7 +230,10 @@ def _within(field: Field, answer: Any) -> None:
 def normal_email(text: str) -> str:
     """Bring an address to the one form that leads are known by; ValueError if it is none."""
     folded = unicodedata.normalize("NFKC", text).strip().lower()
-    checked = email_validator.validate_email(folded, check_deliverability=False, strict=True)
+    # A local part outside ASCII needs a mail server that speaks SMTPUTF8; ours would refuse to send to it.
+    checked = email_validator.validate_email(
+        folded, check_deliverability=False, strict=True, allow_smtputf8=False
+    )
     return checked.normalized.lower()
 
 

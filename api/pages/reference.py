@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api import errors
 from api.pages.markup import Markup, document, join, tag
@@ -22,6 +22,12 @@ A_DAY = "public, max-age=86400"
 async def stylesheet() -> Response:
     """The one stylesheet of all pages."""
     return Response(_css(), media_type="text/css", headers={"Cache-Control": A_DAY})
+
+
+@router.get("/")
+async def entrance() -> Response:
+    """Lead who opens the API's address to its reference."""
+    return RedirectResponse("/docs", status_code=307)
 
 
 @router.get("/docs")

@@ -204,3 +204,8 @@ async def test_hostile_text_stays_text_everywhere(publish: Publish, anonymous, a
 def _shape(page: Page) -> set[tuple[str, str]]:
     """Name every element with its attributes, whatever their values."""
     return {(tag, key) for tag, attributes in page.elements for key in (attributes or {"": None})}
+
+
+async def test_the_bare_address_leads_to_the_reference(anonymous):
+    answer = await anonymous.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")

@@ -317,3 +317,9 @@ def test_what_was_stored_is_accepted_again_and_stays_the_same(field, answer):
 
 def test_the_field_types_are_the_erds():
     assert set(FieldType) == {"TEXT", "EMAIL", "DROPDOWN", "NUMBER", "DATE", "CHECKBOX"}
+
+
+def test_an_address_that_our_mail_server_would_refuse_is_refused_at_the_form():
+    field = Field(field_key="email", label="E-mail", field_type=FieldType.EMAIL)
+    (problem,) = check([field], {"email": "ü@example.com"}).problems
+    assert problem.field == "email"
