@@ -113,8 +113,8 @@ def test_up_says_how_to_reach_everything(up):
     assert found == [(up.card["workspace_slug"],)]
 
 
-def test_what_holds_secrets_is_closed_to_others(up):
-    for name in ("up.json", "demo.json", "master.key"):
+def test_what_holds_secrets_or_peoples_data_is_closed_to_others(up):
+    for name in ("up.json", "demo.json", "master.key", "temporal.sqlite", "mail", "logs"):
         assert (up.data_dir / name).stat().st_mode & 0o077 == 0
 
 

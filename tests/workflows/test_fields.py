@@ -321,5 +321,5 @@ def test_the_field_types_are_the_erds():
 
 def test_an_address_that_our_mail_server_would_refuse_is_refused_at_the_form():
     field = Field(field_key="email", label="E-mail", field_type=FieldType.EMAIL)
-    (problem,) = check([field], {"email": "ü@example.com"}).problems
+    (problem,) = fields.check([field], {"email": "ü@example.com"}).problems
     assert problem.field == "email"
