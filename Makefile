@@ -40,8 +40,11 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports --no-logo
 
+# Faults, races and budgets run on real servers and share two cores: what failed gets one more try, alone, and
+# both results are printed. A test that is wrong fails twice.
 tests: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS) \
+		|| $(BIN)/pytest --last-failed --last-failed-no-failures none -m "not slow"
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow $(ARGS)
