@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from activities.errors import StepFailed
 from db.effects import EffectKey
-from workflows import conditions, templates
+from workflows import conditions, nodes, templates
 from workflows.messages import EdgeRule, Scope, StepInput
 from workflows.nodetype import Marker, NodeConfig, NodeType, marked_values, replaced
 from workflows.scopes import pick
@@ -66,7 +66,8 @@ class Step:
     @property
     def shown(self) -> dict[str, Any]:
         """Dump what this type of node was configured with, as the step records it."""
-        shown: dict[str, Any] = self.config.model_dump(mode="json", by_alias=True, exclude=COMMON)
+        left_out = COMMON | nodes.types()[self.given.node.type].keeps_out
+        shown: dict[str, Any] = self.config.model_dump(mode="json", by_alias=True, exclude=left_out)
         return shown
 
 

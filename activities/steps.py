@@ -104,6 +104,7 @@ class Steps:
             key=step_key(given.node.id, given.visit),
             heard=given.heard,
             entered_at=given.entered_at,
+            visit=given.visit,
         )
         return node_type.decide(situation)
 
@@ -133,18 +134,22 @@ def complete(outcome: Outcome, step: Step, lead: dict[str, Any] | None) -> Outco
             "lead": outcome.lead if outcome.lead is not None else lead,
         }
     )
-    check_size("output", completed.model_dump(mode="json"))
-    return completed
+    size = check_size("output", completed.model_dump(mode="json"))
+    return completed.model_copy(update={"size": size})
 
 
-def check_size(what: str, data: Any) -> None:
-    """Refuse what is no JSON or too large for history; of the input, before anything is done with it."""
+def check_size(what: str, data: Any) -> int:
+    """Refuse what is no JSON or too large for history; of the input, before anything is done with it.
+
+    Returns its bytes.
+    """
     try:
         size = len(json.dumps(data, allow_nan=False).encode())
     except (TypeError, ValueError) as error:
         raise StepFailed(f"{what}_not_json", f"The {what} is no JSON: {error}") from error
     if size > LARGEST[what]:
         raise StepFailed(f"{what}_too_large", f"The {what} has {size} bytes; the limit is {LARGEST[what]}.")
+    return size
 
 
 def translated(error: StepFailed, given: StepInput) -> ApplicationError:

@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Literal
 
 from workflows import configs, nodes
+from workflows.graph import Loop
+from workflows.loops import Loops
 from workflows.nodetype import NodeConfig, NodeType
 from workflows.problems import Problem, pointer
 from workflows.reactflow import Draft, DraftEdge, DraftNode
@@ -130,6 +132,16 @@ class Drawing:
         )
 
     @cached_property
+    def loops(self) -> Loops:
+        """The loops that its nodes make."""
+        return Loops({placed.id: _loop(placed) for placed in self.placed}, [line.edge for line in self.lines])
+
+    @cached_property
+    def onward(self) -> tuple[Line, ...]:
+        """The edges that lead on; those that lead back to where a loop begins are left out."""
+        return tuple(line for line in self.lines if line.edge.id not in self.loops.returning)
+
+    @cached_property
     def outgoing(self) -> Mapping[str, tuple[Line, ...]]:
         """Connections by the node they leave."""
         return self._grouped("source")
@@ -167,9 +179,13 @@ class Drawing:
 
     def _grouped(self, end: str) -> dict[str, tuple[Line, ...]]:
         groups: dict[str, list[Line]] = {placed.id: [] for placed in self.placed}
-        for line in self.lines:
+        for line in self.onward:
             groups[getattr(line.edge, end)].append(line)
         return {node_id: tuple(lines) for node_id, lines in groups.items()}
+
+
+def _loop(placed: Placed) -> Loop | None:
+    return placed.type.loop(placed.config) if placed.type and placed.config and placed.runs else None
 
 
 def _place(number: int, node: DraftNode) -> Placed:

@@ -21,7 +21,7 @@ from workflows.messages import (
     StepInput,
 )
 from workflows.nodetype import NodeType, common
-from workflows.run import UNTOUCHED, Event, Ready, Run
+from workflows.run import UNTOUCHED, Dropped, Event, Ready, Run
 
 PATIENCE = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -30,6 +30,15 @@ PATIENCE = RetryPolicy(
     maximum_attempts=100,
 )
 """For what only our own database can delay; a node's own `retry` is counted by its activity."""
+LOCAL_AT_ONCE = 8
+"""Local activities under way at once: what they give goes to the server in one message, of 4 MiB at most."""
+MESSAGE_CAP = 1_000_000
+"""Bytes of outcomes after which the workflow task is let end, before more is done."""
+MARKER_BYTES = 2_000
+"""What an outcome weighs at least."""
+STEPS_CAP = 3_000
+"""Steps of one run, after which the next goes on: a history stays below 10,000 events also where the server
+has had no chance yet to suggest it (temporal.md §1)."""
 
 
 @workflow.defn(name="ExecutionWorkflow")
@@ -43,6 +52,10 @@ class ExecutionWorkflow(Controlled):
         self._branches: dict[str, asyncio.Task[None]] = {}
         self._failure: ApplicationError | None = None
         self._draining = False
+        self._steps = 0
+        self._slots = asyncio.Semaphore(LOCAL_AT_ONCE)
+        self._gate = asyncio.Lock()
+        self._unsent = 0
 
     @workflow.run
     async def run(self, start: ExecutionInput) -> ExecutionResult:
@@ -108,10 +121,15 @@ class ExecutionWorkflow(Controlled):
 
     def _launch(self, events: list[Event]) -> None:
         """Start a branch for every step that became ready; hold them when history has grown long."""
-        self._draining = self._draining or workflow.info().is_continue_as_new_suggested()
+        for event in events:
+            if isinstance(event, Dropped) and event.key in self._branches:
+                self._branches[event.key].cancel()
+        is_long = self._steps >= STEPS_CAP or workflow.info().is_continue_as_new_suggested()
+        self._draining = self._draining or is_long
         if self._draining:
             for key in self._run.state.sleeping:
-                self._branches[key].cancel()
+                if key in self._branches:
+                    self._branches[key].cancel()
         elif any(isinstance(event, Ready) for event in events):
             self._go_on()
 
@@ -143,9 +161,9 @@ class ExecutionWorkflow(Controlled):
             self._branches.pop(key, None)
 
     def _recover(self, key: str, node: Node, error: StepError) -> None:
-        outcome = self._run.recover(key, error)
-        if outcome is not None:
-            self._launch(self._run.finish(key, outcome))
+        events = self._run.fail(key, error)
+        if events is not None:
+            self._launch(events)
         elif self._start.holds_failures and self._run.type_of(node).recovers:
             self._run.state.held[key] = error
         else:
@@ -184,6 +202,7 @@ class ExecutionWorkflow(Controlled):
 
     async def _work(self, key: str, node: Node) -> Outcome:
         self._news.discard(key)
+        self._steps += 1
         node_type = self._run.type_of(node)
         step = self._step(key, node)
         if node_type.queue is None:
@@ -201,16 +220,26 @@ class ExecutionWorkflow(Controlled):
         self, key: str, node_type: type[NodeType], step: StepInput, *, fast: bool = False
     ) -> Outcome:
         config = common(step.node.config)
-        outcome: Outcome = await workflow.execute_local_activity(
-            UNTOUCHED if node_type.passes else node_type.name,
-            step,
-            result_type=Outcome,
-            activity_id=key,
-            start_to_close_timeout=node_type.fast_timeout if fast else node_type.start_to_close(config),
-            retry_policy=RetryPolicy(maximum_attempts=1) if fast else PATIENCE,
-            summary=summary(key, step.node),
-        )
+        async with self._slots:
+            await self._breathe()
+            outcome: Outcome = await workflow.execute_local_activity(
+                UNTOUCHED if node_type.passes else node_type.name,
+                step,
+                result_type=Outcome,
+                activity_id=key,
+                start_to_close_timeout=node_type.fast_timeout if fast else node_type.start_to_close(config),
+                retry_policy=RetryPolicy(maximum_attempts=1) if fast else PATIENCE,
+                summary=summary(key, step.node),
+            )
+            self._unsent += max(outcome.size, MARKER_BYTES)
         return outcome
+
+    async def _breathe(self) -> None:
+        """Let the workflow task end when its local activities have given much: a timer cannot wait in it."""
+        async with self._gate:
+            if self._unsent >= MESSAGE_CAP:
+                await workflow.sleep(timedelta(milliseconds=1), summary="breath")
+                self._unsent = 0
 
     async def _queued(self, key: str, node_type: type[NodeType], step: StepInput) -> Outcome:
         config = common(step.node.config)
@@ -234,21 +263,23 @@ class ExecutionWorkflow(Controlled):
 
     def _step(self, key: str, node: Node) -> StepInput:
         start, run = self._start, self._run
-        node_type = run.type_of(node)
+        node_type, visit = run.type_of(node), run.place_of(key)[1]
         step = StepInput(
             workspace_id=start.workspace_id,
             workflow_id=start.workflow_id,
             execution_id=start.execution_id,
             lead_id=start.lead_id,
             node=node,
-            visit=int(key.rpartition(":")[2]),
-            scope=run.scope_for(node),
+            visit=visit,
+            scope=run.scope_for(node, visit),
             edges=run.edge_rules(node),
             load_lead=start.lead_id is not None and run.must_load_lead(node),
             zone=run.zone(),
         )
         if node_type.passes:
-            return step.model_copy(update={"trigger": start.trigger_data, "inputs": run.inputs_of(node)})
+            return step.model_copy(
+                update={"trigger": start.trigger_data, "inputs": run.inputs_of(node, visit)}
+            )
         return step.model_copy(update=run.what_waits_need(key)) if node_type.waits else step
 
     async def _stop_branches(self) -> None:

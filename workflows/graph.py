@@ -18,6 +18,20 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Loop(Frozen):
+    """What makes a node the head or the tail of a loop."""
+
+    kind: Literal["each", "jump"]
+    """`each` runs what leaves by its handle `each` once an item; `jump` goes back to `target`."""
+    cap: int
+    """How often its nodes run at most for each time that the loop is reached."""
+    target: str = ""
+    at_once: int = 1
+    """Items under way side by side."""
+    fails: bool = True
+    """A failed item fails the loop; otherwise it is counted and the loop goes on."""
+
+
 class Node(Frozen):
     """One node of the graph; `id` is React Flow's (ERD §5)."""
 
@@ -32,6 +46,7 @@ class Node(Frozen):
     """The name its output takes under `steps.`."""
     reads: tuple[str, ...] = ()
     """Dotted paths of the scope that its templates and conditions name, worked out at publish."""
+    loop: Loop | None = None
 
 
 class Edge(Frozen):

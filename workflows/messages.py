@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, JsonValue
 
+from workflows.frames import WalkState
 from workflows.graph import Frozen, Graph, Node
-from workflows.walk import WalkState
 
 Scope = dict[str, Any]
 
@@ -51,7 +51,11 @@ class Outcome(Frozen):
     waits_for: tuple[str, ...] = ()
     """Types of events that have the step look again."""
     ending: Ending | None = None
+    items: tuple[JsonValue, ...] | None = None
+    """What a loop is to run for; the step ends with the last of them."""
     log: tuple[LogLine, ...] = ()
+    size: int = 0
+    """Bytes of all this as JSON, worked out by the activity."""
     ms: float = 0
     """How long the activity worked; event times of local activities cannot be subtracted."""
 
@@ -93,6 +97,10 @@ class RunState(BaseModel):
     walk: WalkState = Field(default_factory=WalkState)
     outputs: dict[str, JsonValue] = Field(default_factory=dict)
     """By React Flow node id."""
+    item_outputs: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    """What steps of a loop's item gave, by the item's frame and node id; gone with the item."""
+    items: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
+    """Of loops under way, by the key of their head."""
     vars: dict[str, JsonValue] = Field(default_factory=dict)
     lead: dict[str, JsonValue] | None = None
     """None: there is none, or it may have changed while the run slept; the next reader loads it."""

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from workflows import conditions
-from workflows.graph import Join, OnError
+from workflows.graph import Join, Loop, OnError
 from workflows.messages import EdgeRule, Heard, Outcome, Scope
 from workflows.problems import Problem
 from workflows.storable import Path
@@ -212,6 +212,7 @@ class Situation:
     key: str = ""
     heard: tuple[Heard, ...] = ()
     entered_at: datetime | None = None
+    visit: int = 1
 
     def weigh(self, rule: Mapping[str, Any], name: str) -> conditions.Verdict:
         """Decide a rule of the config, by its place there."""
@@ -250,6 +251,8 @@ class NodeType:
     """Other steps must read the lead again after it."""
     recovers: ClassVar[bool] = True
     """Its failure obeys `onError`."""
+    keeps_out: ClassVar[frozenset[str]] = frozenset()
+    """Config fields that the step's recorded input leaves out."""
     decides: ClassVar[bool] = False
     """It has a pure `decide`; otherwise `activities/nodes/` holds its effect."""
 
@@ -267,6 +270,11 @@ class NodeType:
     def join(cls, config: NodeConfig) -> Join:
         """Say how a node with this config joins its branches."""
         return config.join_mode
+
+    @classmethod
+    def loop(cls, config: NodeConfig) -> Loop | None:
+        """Say what loop a node with this config makes, if any (workflows/loops.py)."""
+        return None
 
     @classmethod
     def takes_one_way(cls, config: NodeConfig) -> bool:

@@ -42,6 +42,7 @@ def _node(placed: Placed, leaving: tuple[Line, ...]) -> Node:
         disabled=config.disabled,
         on_error=config.on_error,
         save_as=placed.save_as,
+        loop=placed.type.loop(config),
         reads=tuple(sorted(_config_reads(type(config), placed) | _rule_reads(leaving))),
     )
 

@@ -20,6 +20,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
     "workspace": frozenset({"id", "name", "slug", "timezone"}),
     "workflow": frozenset({"id", "name"}),
     "execution": frozenset({"id", "version"}),
+    "loop": frozenset({"item", "index", "count", "outer"}),
 }
 """What the scopes hold whose content is known before a run."""
 EVERY_BARE = frozenset({"now"})
@@ -104,6 +105,9 @@ class _References:
             return None
         if scope == "steps":
             return self._reason_of_step(parts[0], placed, own=own)
+        if scope == "loop" and not self._is_in_loop(placed):
+            message = f"`{path}`: no LOGIC_FOR_EACH runs `{placed.id}` for its items."
+            return "not_in_loop", message, "Move it behind the handle `each` of one, or name something else."
         if scope in SCOPES and parts[0] not in SCOPES[scope]:
             return (
                 "unknown_reference",
@@ -133,7 +137,15 @@ class _References:
         # On and behind a cycle there is no before; the cycle itself is told.
         if placed.id not in order or owner.id not in order:
             return True
-        return bool(self._before[placed.id] >> order[owner.id] & 1)
+        return bool(self._before[placed.id] >> order[owner.id] & 1) or self._share_turns(owner, placed)
+
+    def _share_turns(self, owner: Placed, placed: Placed) -> bool:
+        """Tell whether a LOGIC_GOTO runs both again: then a later step of one turn precedes the next."""
+        jumps = [region for region in self._drawing.loops.regions.values() if region.loop.kind == "jump"]
+        return any(owner.id in region.nodes and placed.id in region.nodes for region in jumps)
+
+    def _is_in_loop(self, placed: Placed) -> bool:
+        return any(region.loop.kind == "each" for region in self._drawing.loops.around(placed.id))
 
     @cached_property
     def _owners(self) -> Mapping[str, Placed]:

@@ -4,13 +4,17 @@ The driver (execution.py) and the mirror's projection both use it, the one to ac
 from history alone which triggers, merges and skipped nodes left no event of their own.
 """
 
-from collections import deque
+from collections import ChainMap, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import JsonValue
 
 from workflows import nodes
-from workflows.graph import Graph, Node, split_key
+from workflows.frames import Decided, Decision, LoopOver
+from workflows.graph import Graph, Node, split_key, step_key
+from workflows.loops import Region
 from workflows.messages import (
     Begun,
     EdgeRule,
@@ -24,7 +28,7 @@ from workflows.messages import (
 )
 from workflows.nodetype import NodeType
 from workflows.scopes import is_light, names_lead, pick
-from workflows.walk import Decision, Walk
+from workflows.walk import Walk
 
 UNTOUCHED = "EDGES"
 """The activity that only weighs the rules on the edges of a node that has no activity of its own."""
@@ -60,7 +64,24 @@ class Skipped:
     reason: str
 
 
-Event = Ready | Passed | Skipped
+@dataclass(frozen=True)
+class Looped:
+    """The step of a loop's head has ended with its last item."""
+
+    key: str
+    node: Node
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A step that was under way is given up: its item failed, or its turn is over."""
+
+    key: str
+    node: Node
+
+
+Event = Ready | Passed | Skipped | Looped | Dropped
 
 
 class Run:
@@ -88,13 +109,19 @@ class Run:
         return self._follow(self._walk.start(self._trigger_node_id))
 
     def finish(self, key: str, outcome: Outcome) -> list[Event]:
-        """Record what a step gave and go on from it."""
-        node = self.node_of(key)
+        """Record what a step gave and go on from it; of a step that was given up nothing comes."""
+        if key not in self.state.ready:
+            return []
+        node, visit = self.place_of(key)
+        if outcome.items is not None:
+            self._close(key)
+            self.state.items[key] = outcome.items
+            return self._follow(self._walk.repeat(node.id, visit, len(outcome.items)))
         self._remember(key, node, outcome)
-        return self._follow(self._walk.finish(node.id, outcome.handles, outcome.conditions))
+        return self._go_on(node, visit, outcome)
 
     def recover(self, key: str, error: StepError) -> Outcome | None:
-        """Return the outcome with which a failed step goes on, or None if it ends the run (`onError`)."""
+        """Return the outcome with which a failed step goes on, or None if its `onError` lets it fail."""
         node = self.node_of(key)
         output: JsonValue = {"error": error.model_dump()}
         if not self.type_of(node).recovers:
@@ -103,6 +130,22 @@ class Run:
             return Outcome(output=output, handles=("error",))
         if node.on_error == "continue":
             return Outcome(output=output, handles=self._first_way(node))
+        return None
+
+    def fail(self, key: str, error: StepError) -> list[Event] | None:
+        """Go on from a failed step, or from a loop around it that lets an item fail; None ends the run."""
+        if key not in self.state.ready:
+            return []
+        outcome = self.recover(key, error)
+        if outcome is not None:
+            return self.finish(key, outcome)
+        node, visit = self.place_of(key)
+        if not self.type_of(node).recovers:
+            return None
+        for region, at in self._walk.items_around(node.id, visit):
+            events = self._fail_item(key, error, region, at)
+            if events is not None:
+                return events
         return None
 
     def retry(self, key: str) -> None:
@@ -126,18 +169,27 @@ class Run:
 
     def node_of(self, key: str) -> Node:
         """Return the node that a step's key names."""
+        return self.place_of(key)[0]
+
+    def place_of(self, key: str) -> tuple[Node, int]:
+        """Return the node that a step's key names, and its visit."""
         parts = split_key(key)
         if parts is None:
             raise KeyError(key)
-        return self.graph.by_id[parts[0]]
+        return self.graph.by_id[parts[0]], parts[1]
+
+    @property
+    def decided(self) -> int:
+        """How many decisions the walk has made."""
+        return self.state.walk.decided
 
     def type_of(self, node: Node) -> type[NodeType]:
         """Return a node's type."""
         return nodes.types()[node.type]
 
-    def scope_for(self, node: Node) -> Scope:
+    def scope_for(self, node: Node, visit: int = 1) -> Scope:
         """Copy what this node's templates and conditions name out of all the run knows."""
-        return pick(self._scope(), node.reads)
+        return pick(self._scope(node.id, visit), node.reads)
 
     def must_load_lead(self, node: Node) -> bool:
         """Tell whether the step has to read the lead itself, because the run slept since."""
@@ -151,16 +203,16 @@ class Run:
             if edge.condition is not None
         )
 
-    def pass_outcome(self, node: Node) -> Outcome:
+    def pass_outcome(self, node: Node, visit: int) -> Outcome:
         """Give the outcome of a node that the run decides by itself."""
         node_type = self.type_of(node)
         config = node_type.Config(**node.config)
-        return node_type.pass_through(config, dict(self.trigger), self.inputs_of(node))
+        return node_type.pass_through(config, dict(self.trigger), self.inputs_of(node, visit))
 
-    def inputs_of(self, node: Node) -> dict[str, JsonValue]:
+    def inputs_of(self, node: Node, visit: int = 1) -> dict[str, JsonValue]:
         """Return the outputs of the nodes that a node was reached from, by their ids."""
-        sources = [edge.source for edge in self._walk.taken_into(node.id)]
-        return {source: self.state.outputs.get(source) for source in dict.fromkeys(sources)}
+        sources = dict.fromkeys(edge.source for edge in self._walk.taken_into(node.id, visit))
+        return {source: self._output_of(source, node.id, visit) for source in sources}
 
     def what_waits_need(self, key: str) -> dict[str, object]:
         """Name what a waiting step looks at beside its scope."""
@@ -173,45 +225,129 @@ class Run:
         lead = self.state.lead or {}
         return str(lead.get("timezone") or self.facts.workspace.get("timezone") or "UTC")
 
-    def _scope(self) -> Scope:
+    def _scope(self, node_id: str, visit: int) -> Scope:
         return {
             "trigger": self.trigger,
             "lead": self.state.lead or {},
-            "steps": self._steps,
+            "steps": ChainMap(*self._inner_steps(node_id, visit), self._steps),
+            "loop": self._loop(node_id, visit) or {},
             "vars": self.state.vars,
             "workspace": self.facts.workspace,
             "workflow": self.facts.workflow,
             "execution": self.facts.execution,
         }
 
+    def _inner_steps(self, node_id: str, visit: int) -> Iterator[dict[str, JsonValue]]:
+        """Yield what the steps of the items around a step gave, by the names they are saved as."""
+        for region, at in self._walk.items_around(node_id, visit):
+            outputs = self.state.item_outputs.get(region.frame(at), {})
+            yield {self.graph.by_id[inner].save_as: output for inner, output in outputs.items()}
+
+    def _loop(self, node_id: str, visit: int) -> dict[str, Any] | None:
+        """Tell a step which item it runs for; `outer` is the loop around its own."""
+        around = list(self._walk.items_around(node_id, visit))
+        told: dict[str, Any] | None = None
+        for region, at in reversed(around):
+            items = self.state.items.get(step_key(region.id, region.visit_around(at)), ())
+            number = region.turn(at)
+            item = items[number] if number < len(items) else None
+            told = {"item": item, "index": number, "count": len(items), "outer": told}
+        return told
+
+    def _output_of(self, source: str, node_id: str, visit: int) -> JsonValue:
+        for region, at in self._walk.items_around(node_id, visit):
+            outputs = self.state.item_outputs.get(region.frame(at), {})
+            if source in outputs:
+                return outputs[source]
+        return self.state.outputs.get(source)
+
     def _remember(self, key: str, node: Node, outcome: Outcome) -> None:
         state = self.state
-        state.outputs[node.id] = self._steps[node.save_as] = outcome.output
+        innermost = next(self._walk.items_around(node.id, self.place_of(key)[1]), None)
+        if innermost is None:
+            state.outputs[node.id] = self._steps[node.save_as] = outcome.output
+        else:
+            frame = innermost[0].frame(innermost[1])
+            state.item_outputs.setdefault(frame, {})[node.id] = outcome.output
         state.vars.update(outcome.vars or {})
         state.lead = outcome.lead if outcome.lead is not None else state.lead
         state.ending = outcome.ending or state.ending
+        self._close(key)
+
+    def _close(self, key: str) -> None:
+        """Take a step off the lists of those under way."""
+        state = self.state
         if key in state.ready:
             state.ready.remove(key)
         state.entered.pop(key, None)
+        state.held.pop(key, None)
         if state.sleeping.pop(key, None):
             state.lead = None
 
-    def _follow(self, decisions: list[Decision]) -> list[Event]:
+    def _go_on(self, node: Node, visit: int, outcome: Outcome) -> list[Event]:
+        """Leave a node, and whatever its loop's turn left under way."""
+        decisions = self._walk.finish(node.id, outcome.handles, outcome.conditions, visit=visit)
+        return [*self._left_behind(), *self._follow(decisions)]
+
+    def _fail_item(self, key: str, error: StepError, region: Region, visit: int) -> list[Event] | None:
+        """Let a loop take the failure of one of its items; None if it does not."""
+        head_visit = region.visit_around(visit)
+        head_key = step_key(region.id, head_visit)
+        if not region.loop.fails:
+            self._close(key)
+            decisions = self._walk.fail_item(region, visit)
+            return [*self._left_behind(), *self._follow(decisions)]
+        message = f"Item {region.turn(visit)} failed: {error.message}"
+        outcome = self.recover(head_key, StepError(type="item_failed", message=message))
+        if outcome is None:
+            return None
+        self._close(key)
+        self._walk.give_up(region, head_visit)
+        return [*self._left_behind(), *self._end_loop(head_key, outcome)]
+
+    def _end_loop(self, head_key: str, outcome: Outcome) -> list[Event]:
+        node, visit = self.place_of(head_key)
+        self.state.items.pop(head_key, None)
+        self._remember(head_key, node, outcome)
+        return [Looped(head_key, node, outcome), *self._go_on(node, visit, outcome)]
+
+    def _left_behind(self) -> list[Event]:
+        """Give up the steps whose turn is over, and forget what its steps gave."""
+        state, walk = self.state, self._walk
+        if not walk.loops.regions:
+            return []
+        open_keys = [*state.ready, *state.items]
+        gone = [key for key in open_keys if not walk.is_live((at := self.place_of(key))[0].id, at[1])]
+        for key in gone:
+            state.items.pop(key, None)
+            self._close(key)
+        for frame in [name for name in state.item_outputs if name not in state.walk.frames]:
+            del state.item_outputs[frame]
+        return [Dropped(key, self.node_of(key)) for key in gone]
+
+    def _follow(self, decisions: list[Decided]) -> list[Event]:
         """Turn the walk's decisions into events, deciding at once what needs no activity."""
         events: list[Event] = []
         waiting = deque(decisions)
         while waiting:
             decision = waiting.popleft()
-            node = self.graph.by_id[decision.node_id]
-            event = self._event(decision, node)
+            node, visit = self.place_of(decision.key)
+            if isinstance(decision, LoopOver):
+                told: JsonValue = {"count": decision.items, "failed": decision.failed}
+                event: Event = Looped(decision.key, node, Outcome(output=told, handles=("done",)))
+                self.state.items.pop(decision.key, None)
+            else:
+                event = self._event(decision, node, visit)
             events.append(event)
-            if isinstance(event, Passed):
+            if isinstance(event, Passed | Looped):
                 self._remember(event.key, node, event.outcome)
-                waiting += self._walk.finish(node.id, event.outcome.handles)
+                waiting += self._walk.finish(node.id, event.outcome.handles, visit=visit)
             elif isinstance(event, Ready):
                 self.state.ready.append(event.key)
-            elif event.reason == "disabled":
-                waiting += self._walk.finish(node.id, self._first_way(node))
+            elif isinstance(event, Skipped) and event.reason == "disabled":
+                waiting += self._walk.finish(node.id, self._first_way(node), visit=visit)
+        if any(isinstance(event, Looped | Passed) for event in events):
+            self._left_behind()
         return events
 
     def _first_way(self, node: Node) -> tuple[str, ...]:
@@ -219,7 +355,7 @@ class Run:
         node_type = self.type_of(node)
         return node_type.handles[:1] or node_type.ways_out(node_type.Config(**node.config))[:1]
 
-    def _event(self, decision: Decision, node: Node) -> Event:
+    def _event(self, decision: Decision, node: Node, visit: int) -> Event:
         if not decision.ready:
             return Skipped(decision.key, node, decision.reason or "")
         if node.disabled and self.type_of(node).kind() != "trigger":
@@ -229,7 +365,7 @@ class Run:
         if (
             self.type_of(node).passes
             and not self.edge_rules(node)
-            and is_light(self.inputs_of(node), cap=PASSED_CAP)
+            and is_light(self.inputs_of(node, visit), cap=PASSED_CAP)
         ):
-            return Passed(decision.key, node, self.pass_outcome(node))
+            return Passed(decision.key, node, self.pass_outcome(node, visit))
         return Ready(decision.key, node)

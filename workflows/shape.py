@@ -64,7 +64,7 @@ def _edge(line: Line, source: Placed, target: Placed) -> Iterator[Problem]:
 
 
 def _cycles(drawing: Drawing) -> Iterator[Problem]:
-    """Name the nodes of each cycle; no type declares yet that it may close one."""
+    """Name the nodes of each cycle; those of loops are left out of the order already."""
     on_path = set(drawing.by_id) - set(drawing.order)
     for _ in range(CYCLES_CAP):
         _trim(drawing, on_path)
@@ -73,7 +73,8 @@ def _cycles(drawing: Drawing) -> Iterator[Problem]:
             return
         cycle = _cycle_from(drawing, first, on_path)
         message = f"These nodes run in a circle: {_listed([*cycle, cycle[0]], arrow=True)}."
-        yield drawing.by_id[cycle[0]].problem("cycle", message, "Remove one of the edges between them.")
+        remedy = "Remove one of the edges between them, or go back by a LOGIC_GOTO."
+        yield drawing.by_id[cycle[0]].problem("cycle", message, remedy)
         on_path -= set(cycle)
 
 

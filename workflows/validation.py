@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from workflows import joins, nodes, publish, references, shape
+from workflows import joins, nodes, publish, references, rounds, shape
 from workflows.drawing import Drawing, Placed
 from workflows.messages import EdgeRule
 from workflows.problems import Problem
@@ -33,6 +33,7 @@ def _found(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
     for placed in drawing.placed:
         yield from _of_node(drawing, placed)
     yield from shape.problems(drawing)
+    yield from rounds.problems(drawing)
     yield from joins.problems(drawing)
     yield from references.problems(drawing, [field.field_key for field in fields])
     yield from _of_form(drawing, fields)

@@ -26,8 +26,8 @@ from api.mirror.pages import Pages
 from api.mirror.state import OpenStep, State, began, feeding, masked
 from workflows.graph import summary
 from workflows.messages import Begun, ExecutionInput, Outcome, StepError
+from workflows.run import Dropped, Looped, Passed, Ready, Run, Skipped
 from workflows.run import Event as Decided
-from workflows.run import Passed, Ready, Run
 
 
 class Projection:
@@ -63,12 +63,18 @@ class Projection:
         return State.model_validate(self.state.model_dump(include=keep))
 
     def frozen(self) -> dict[str, Any]:
-        """Give the state as JSON, without what no later event needs: the lead, variables, most outputs."""
+        """Give the state as JSON, without what no later event needs: lead, variables, items, most outputs."""
         state = self.state
         if self._run is not None:
             needed = feeding(self._run)
-            outputs = {name: value for name, value in self._run.state.outputs.items() if name in needed}
-            lean = self._run.state.model_copy(update={"lead": None, "vars": {}, "outputs": outputs})
+            run = self._run.state
+            outputs = {name: value for name, value in run.outputs.items() if name in needed}
+            inner = {
+                frame: {name: value for name, value in given.items() if name in needed}
+                for frame, given in run.item_outputs.items()
+            }
+            blank: dict[str, Any] = {"lead": None, "vars": {}, "items": {}}
+            lean = run.model_copy(update={**blank, "outputs": outputs, "item_outputs": inner})
             state = state.model_copy(update={"run": lean})
         return state.model_dump(mode="json", exclude_defaults=True)
 
@@ -129,7 +135,7 @@ class Projection:
             self._follow(event, self._run.start())
             return
         fresh = [key for key in self._run.state.ready if key not in self.state.steps]
-        for number, key in enumerate(fresh, self._decided() - len(fresh) + 1):
+        for number, key in enumerate(fresh, self._run.decided - len(fresh) + 1):
             self._open(event, key, number)
 
     def _end_run(self, event: RunEnded) -> None:
@@ -146,7 +152,8 @@ class Projection:
         if self._run is None or (self.ended is not None and not self.ended.next_run_id):
             return
         state, run = self.state, self._run.state
-        awake = [key for key, step in state.steps.items() if not step.failed and key not in run.sleeping]
+        resting = {*run.sleeping, *run.walk.loops}
+        awake = [key for key, step in state.steps.items() if not step.failed and key not in resting]
         held = self._start is not None and self._start.holds_failures and bool(run.held)
         waits = not awake and bool(state.steps) and (held or not any(s.failed for s in state.steps.values()))
         status = "waiting" if waits or run.paused else "running"
@@ -221,14 +228,15 @@ class Projection:
 
     def _pick_up(self, event: PickedUp) -> None:
         key = self.state.activities.get(event.scheduled_id)
-        if key is not None:
-            step = self.state.steps[key]
+        step = self.state.steps.get(key) if key is not None else None
+        if step is not None:
             step.attempt = step.tried + event.attempt
 
     def _close(self, event: Closed) -> None:
         key = self.state.activities.pop(event.scheduled_id, None)
-        if key is not None and not event.cancelled:
-            self._settle(event, key, self.state.steps[key], event)
+        step = self.state.steps.get(key) if key is not None else None
+        if key is not None and step is not None and not event.cancelled:
+            self._settle(event, key, step, event)
 
     def _settle(self, event: Event, key: str, step: OpenStep, end: Ended) -> None:
         """Take in a step's result: it failed, sleeps on, or is done."""
@@ -237,6 +245,10 @@ class Projection:
         elif isinstance(end.result, Outcome):
             step.started_at = step.started_at or began(event, step, end.result)
             self.pages.quote(self._live().node_of(key), key, end.result)
+            if end.result.items is not None:
+                self._show(event, key, step, "running", outcome=end.result)
+                self._follow(event, self._live().finish(key, end.result))
+                return
             if not end.result.rests:
                 self._finish(event, key, step, end.result)
                 return
@@ -252,24 +264,21 @@ class Projection:
         self._follow(event, self._live().finish(key, outcome))
 
     def _fail(self, event: Event, key: str, step: OpenStep, error: StepError) -> None:
-        run = self._live()
-        told = error.model_dump()
+        run, told = self._live(), error.model_dump()
         step.started_at = step.started_at or step.decided_at
         outcome = run.recover(key, error)
         handle = ",".join(outcome.handles) if outcome else None
         self._show(event, key, step, "failed", error=told, handle=handle, finished_at=event.at)
         self.pages.fail(run.node_of(key), key, told)
-        if outcome is None:
-            step.failed, step.error = True, told
-            if (
-                self._start is not None
-                and self._start.holds_failures
-                and run.type_of(run.node_of(key)).recovers
-            ):
-                run.state.held[key] = error
+        events = run.fail(key, error)
+        if events is not None:
+            del self.state.steps[key]
+            self._follow(event, events)
             return
-        del self.state.steps[key]
-        self._follow(event, run.finish(key, outcome))
+        step.failed, step.error = True, told
+        held = self._start is not None and self._start.holds_failures
+        if held and run.type_of(run.node_of(key)).recovers:
+            run.state.held[key] = error
 
     def _sleep(self, event: Slept) -> None:
         run = self._live()
@@ -286,23 +295,38 @@ class Projection:
     # ── what follows from it
 
     def _follow(self, event: Event, decided: list[Decided]) -> None:
-        """Number and show what the walk decided; it counts one visit for each decision."""
-        for number, decision in enumerate(decided, self._decided() - len(decided) + 1):
-            if isinstance(decision, Ready):
-                self._open(event, decision.key, number)
+        """Number and show what the walk decided: each decision has the next number."""
+        number = self._live().decided - sum(isinstance(d, Ready | Passed | Skipped) for d in decided)
+        for decision in decided:
+            if isinstance(decision, Looped | Dropped):
+                self._end_open(event, decision)
                 continue
-            step = OpenStep(number=number, decided_at=event.at)
-            if isinstance(decision, Passed):
-                step.started_at = event.at
-                self._show(
-                    event, decision.key, step, "completed", outcome=decision.outcome, finished_at=event.at
-                )
-                self.pages.narrate(decision.node, decision.key, "completed")
-                continue
-            self._show(
-                event, decision.key, step, "skipped", skip_reason=decision.reason, finished_at=event.at
-            )
-            self.pages.narrate(decision.node, decision.key, f"skipped: {decision.reason}")
+            number += 1
+            self._decide(event, decision, number)
+
+    def _decide(self, event: Event, decision: Ready | Passed | Skipped, number: int) -> None:
+        if isinstance(decision, Ready):
+            self._open(event, decision.key, number)
+            return
+        step = OpenStep(number=number, decided_at=event.at)
+        if isinstance(decision, Passed):
+            step.started_at = event.at
+            self._show(event, decision.key, step, "completed", outcome=decision.outcome, finished_at=event.at)
+            self.pages.narrate(decision.node, decision.key, "completed")
+            return
+        self._show(event, decision.key, step, "skipped", skip_reason=decision.reason, finished_at=event.at)
+        self.pages.narrate(decision.node, decision.key, f"skipped: {decision.reason}")
+
+    def _end_open(self, event: Event, decision: Looped | Dropped) -> None:
+        """Show the end of a step that did not end by itself: its loop is through, or its turn is over."""
+        step = self.state.steps.pop(decision.key, None)
+        if step is None:
+            return
+        if isinstance(decision, Dropped):
+            self._show(event, decision.key, step, "cancelled", error=step.error, finished_at=event.at)
+            return
+        self._show(event, decision.key, step, "completed", outcome=decision.outcome, finished_at=event.at)
+        self.pages.narrate(decision.node, decision.key, "completed", level="INFO")
 
     def _open(self, event: Event, key: str, number: int) -> None:
         step = OpenStep(number=number, decided_at=event.at)
@@ -336,6 +360,3 @@ class Projection:
         if self._run is None:
             raise LookupError("a run's first event comes first")
         return self._run
-
-    def _decided(self) -> int:
-        return sum(self._live().state.walk.visits.values())

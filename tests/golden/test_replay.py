@@ -92,7 +92,7 @@ def test_a_changed_command_is_refused(copied: Path):
 
 def test_a_clock_read_in_a_pure_module_is_refused_by_the_strict_runner_alone(copied: Path):
     clock, state = "from datetime import datetime\n", "        self.state = state or WalkState()\n"
-    plant(copied, "workflows/walk.py", "from typing import Literal", f"{clock}from typing import Literal")
+    plant(copied, "workflows/walk.py", "from workflows.frames", f"{clock}from workflows.frames")
     plant(copied, "workflows/walk.py", state, f"{state}        datetime.now()\n")
     verdicts = replayed(copied, "utility_log")
     assert verdicts["production"] == "fine"

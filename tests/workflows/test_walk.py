@@ -1,6 +1,7 @@
 """The walk decides each node once, by the join rule, in whatever order steps end."""
 
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests.workflows.drawn import edges, log, scripted_graphs, trigger
 from tests.workflows.naive import Script, Told, interpret
+from workflows.frames import Decision, WalkState
 from workflows.graph import Edge, Graph, Join, Node
-from workflows.walk import Decision, Walk, WalkState
+from workflows.walk import Walk
 
 
 class Counting(Walk):
@@ -17,9 +19,9 @@ class Counting(Walk):
 
     asked = 0
 
-    def _join(self, node_id: str) -> Decision | None:
+    def _join(self, *given: Any) -> Decision | None:
         self.asked += 1
-        return super()._join(node_id)
+        return super()._join(*given)
 
 
 def play(walk: Walk, script: Script, dice: Random | None = None) -> list[Decision]:

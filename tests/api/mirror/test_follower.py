@@ -17,8 +17,8 @@ from api.mirror.history import Histories
 from db import mirrors
 from tests.api.mirror.stage import START, Runs, graph, id_of, node, until, workers
 from workflows.execution import ExecutionWorkflow
+from workflows.frames import WalkState
 from workflows.messages import RunState
-from workflows.walk import WalkState
 
 pytestmark = pytest.mark.anyio
 

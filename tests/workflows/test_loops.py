@@ -1,0 +1,192 @@
+"""Loops: every item and every turn is walked by the join rule, in whatever order steps end."""
+
+from random import Random
+
+import pytest
+
+from tests.workflows.drawn import edges, execution, log, trigger
+from tests.workflows.looping import Fate, Teller, looping_graph
+from workflows.graph import Graph, Loop, Node
+from workflows.messages import Outcome, RunState, StepError
+from workflows.run import Dropped, Event, Looped, Run, Skipped
+
+SEEDS = range(500)
+
+
+class Player:
+    """Plays a run by its fate, steps ending in an order of the dice."""
+
+    def __init__(self, graph: Graph, fate: Fate, order: int) -> None:
+        self.graph, self.fate, self.dice = graph, fate, Random(order)
+        self.start = execution(graph)
+        self.run = Run(self.start)
+        self.told: dict[str, str | None] = {}
+        self.ended: list[str] = []
+        self.numbers = 0
+        self.take(self.run.start())
+
+    def to_the_end(self, *, rebirth: float = 0) -> None:
+        for _ in range(20_000):
+            if self.dice.random() < rebirth:
+                self.reborn()
+            if not self.run.state.ready:
+                return
+            key = self.dice.choice(self.run.state.ready)
+            self.ended.append(key)
+            self.take(self.run.finish(key, self.outcome_of(key)))
+        pytest.fail("the run does not end")
+
+    def outcome_of(self, key: str) -> Outcome:
+        node, visit = self.run.place_of(key)
+        if node.type == "LOGIC_FOR_EACH":
+            return Outcome(items=tuple(range(self.fate.items(node, visit))))
+        return Outcome(output=key, handles=self.fate.handles(node, visit))
+
+    def reborn(self) -> None:
+        state = RunState.model_validate_json(self.run.state.model_dump_json())
+        self.run = Run(self.start.model_copy(update={"state": state}))
+
+    def take(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Looped | Dropped):
+                continue
+            self.numbers += 1
+            assert event.key not in self.told, f"{event.key} is decided twice"
+            self.told[event.key] = event.reason if isinstance(event, Skipped) else None
+
+
+@pytest.mark.parametrize("lot", range(10))
+def test_random_graphs_with_loops_are_walked_as_the_naive_interpreter_says(lot: int):
+    for seed in SEEDS[lot::10]:
+        graph, fate = looping_graph(seed, size=4 + seed % 16), Fate(seed)
+        assert_well_formed(graph)
+        player = Player(graph, fate, seed)
+        player.to_the_end(rebirth=0.05 * (seed % 2))
+        told = Teller(graph, fate).told()
+        stragglers = {key for key in player.told if key not in told}
+        assert not stragglers, f"seed {seed}"
+        assert player.told == told, f"seed {seed}"
+        assert player.numbers == player.run.decided == len(told), f"seed {seed}"
+        assert_nothing_is_left(player.run.state)
+
+
+def assert_well_formed(graph: Graph) -> None:
+    walk = Run(execution(graph))._walk
+    assert walk.loops.crossing() is None
+
+
+def assert_nothing_is_left(state: RunState) -> None:
+    assert (state.ready, state.items, state.item_outputs, state.walk.loops) == ([], {}, {}, {})
+
+
+GATHER = edges("start>loop", "loop.each>a", "a>b", "b>loop", "loop.done>end")
+
+
+def head(**values: object) -> Node:
+    loop = Loop(kind="each", cap=5, **{"at_once": 2, "fails": False, **values})
+    return Node(id="loop", type="LOGIC_FOR_EACH", save_as="loop", loop=loop, config={"items": []})
+
+
+def gathering(**values: object) -> Run:
+    nodes = (trigger(), head(**values), log("a"), log("b"), log("end"))
+    run = Run(execution(Graph(nodes=nodes, edges=GATHER)))
+    run.start()
+    run.finish("loop:1", Outcome(items=("x", "y", "z")))
+    return run
+
+
+def told(events: list[Event]) -> list[str]:
+    return [f"{type(event).__name__} {event.key}" for event in events]
+
+
+def test_items_run_side_by_side_up_to_their_bound_and_each_sees_its_own():
+    run = gathering()
+    assert run.state.ready == ["a:1", "a:2"]
+    node = log("a", reads=("loop.item", "loop.index", "loop.count"))
+    assert run.scope_for(node, 2) == {"loop": {"item": "y", "index": 1, "count": 3}}
+    run.finish("a:1", Outcome(output="of x"))
+    run.finish("a:2", Outcome(output="of y"))
+    assert run.scope_for(log("b", reads=("steps.a",)), 2) == {"steps": {"a": "of y"}}
+    assert told(run.finish("b:2", Outcome())) == ["Ready a:3"]
+
+
+def test_a_failed_item_is_counted_and_its_other_steps_are_given_up():
+    nodes = (trigger(), head(), log("a"), log("b"), log("end"))
+    drawn = edges("start>loop", "loop.each>a", "loop.each>b", "loop.done>end")
+    run = Run(execution(Graph(nodes=nodes, edges=drawn)))
+    run.start()
+    run.finish("loop:1", Outcome(items=("x", "y", "z")))
+    events = run.fail("a:1", StepError(type="t", message="m"))
+    assert told(events or []) == ["Dropped b:1", "Ready a:3", "Ready b:3"]
+    assert run.finish("b:1", Outcome()) == []
+    for key in ("a:2", "b:2", "a:3"):
+        run.finish(key, Outcome())
+    assert told(run.finish("b:3", Outcome())) == ["Looped loop:1", "Ready end:1"]
+    assert run.state.outputs["loop"] == {"count": 3, "failed": 1}
+
+
+@pytest.mark.parametrize(("policy", "leaves"), [("branch", "error"), ("continue", "done"), ("fail", None)])
+def test_a_loop_that_fails_with_its_item_obeys_its_own_on_error(policy: str, leaves: str | None):
+    node = head(fails=True).model_copy(update={"on_error": policy})
+    drawn = edges("start>loop", "loop.each>a", "loop.done>done", "loop.error>error")
+    graph = Graph(nodes=(trigger(), node, log("a"), log("done"), log("error")), edges=drawn)
+    run = Run(execution(graph))
+    run.start()
+    run.finish("loop:1", Outcome(items=("x", "y")))
+    events = run.fail("a:2", StepError(type="t", message="m"))
+    if leaves is None:
+        assert events is None
+        assert run.state.ready == ["a:1", "a:2"]
+        return
+    assert told(events or [])[:2] == ["Dropped a:1", "Looped loop:1"]
+    assert run.state.ready == [f"{leaves}:1"]
+    assert run.state.outputs["loop"] == {"error": {"type": "item_failed", "message": "Item 1 failed: m"}}
+
+
+def test_an_inner_loop_ends_before_the_item_around_it_and_its_visits_tell_both():
+    inner = head().model_copy(update={"id": "inner", "save_as": "inner"})
+    drawn = edges("start>loop", "loop.each>inner", "inner.each>a", "inner.done>b")
+    run = Run(execution(Graph(nodes=(trigger(), head(at_once=1), inner, log("a"), log("b")), edges=drawn)))
+    run.start()
+    run.finish("loop:1", Outcome(items=(10, 20)))
+    run.finish("inner:1", Outcome(items=()))
+    run.finish("b:1", Outcome())
+    assert told(run.finish("inner:2", Outcome(items=(1, 2)))) == ["Ready a:6", "Ready a:7"]
+    loop = run.scope_for(log("a", reads=("loop",)), 7)["loop"]
+    outer = {"item": 20, "index": 1, "count": 2, "outer": None}
+    assert loop == {"item": 2, "index": 1, "count": 2, "outer": outer}
+
+
+def circle(*more: str, cap: int = 3, join: str = "any_live") -> Run:
+    loop = Loop(kind="jump", cap=cap, target="try")
+    again = log("again", type="LOGIC_GOTO", loop=loop, config={"targetNodeId": "try"}, join=join)
+    drawn = edges("start>try", "try.bad>again", "try.good>fine", "again.exhausted>lost", *more)
+    run = Run(
+        execution(
+            Graph(nodes=(trigger(), log("try"), again, log("fine"), log("lost"), log("x")), edges=drawn)
+        )
+    )
+    run.start()
+    return run
+
+
+def test_a_jump_repeats_until_it_is_not_reached_and_what_leaves_waits_for_the_last_turn():
+    run = circle()
+    assert told(run.finish("try:1", Outcome(handles=("bad",)))) == ["Ready again:1"]
+    assert told(run.finish("again:1", Outcome())) == ["Ready try:2"]
+    events = run.finish("try:2", Outcome(handles=("good",)))
+    assert told(events) == ["Skipped again:2", "Ready fine:1", "Skipped lost:1"]
+
+
+def test_a_jump_with_no_visits_left_is_exhausted():
+    run = circle(cap=2)
+    for key, handle in (("try:1", "bad"), ("again:1", "default"), ("try:2", "bad")):
+        run.finish(key, Outcome(handles=(handle,)))
+    assert told(run.finish("again:2", Outcome())) == ["Ready lost:1", "Skipped fine:1"]
+
+
+def test_a_jump_gives_up_what_its_turn_left_behind():
+    run = circle("try.bad>x", "x>again", join="first")
+    run.finish("try:1", Outcome(handles=("bad",)))
+    assert run.state.ready == ["again:1", "x:1"]
+    assert told(run.finish("again:1", Outcome())) == ["Dropped x:1", "Ready try:2"]
