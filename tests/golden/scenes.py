@@ -17,6 +17,7 @@ from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import EMAIL, House, ok
 from tests.golden.corpus import executable
 from workflows import nodes
+from workflows.loops import JUMP
 from workflows.messages import ScheduledInput
 from workflows.upkeep import JOBS
 
@@ -58,7 +59,10 @@ def around(name: str) -> Graph:
     node_type = nodes.types()[name]
     config = CONFIGS.get(name, node_type.example)
     subject = node("subject", name, node_type.title, **config)
-    ways = node_type.ways_out(node_type.Config.model_validate(config))
+    read = node_type.Config.model_validate(config)
+    loop = node_type.loop(read)
+    # The way back of a jump is no way on.
+    ways = [way for way in node_type.ways_out(read) if not (loop and loop.target and way == JUMP)]
     after = [node(f"after_{way}", "UTILITY_LOG", message=f"left by {way}") for way in ways]
     onward = [edge("subject", f"after_{way}", way) for way in ways]
     if node_type.kind() == "trigger":
@@ -76,12 +80,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "onError": "branch",
     },
     "LOGIC_DELAY": {"mode": "duration", "duration": "PT1S"},
+    "LOGIC_FOR_EACH": {"items": ["one", "two"], "mode": "parallel"},
+    "LOGIC_GOTO": {"targetNodeId": "again", "maxVisits": 2},
     "LOGIC_APPROVAL": {"message": "Now?", "timeout": "PT1S"},
     "LOGIC_WAIT_FOR_EVENT": {"events": [{"id": "paid", "type": "PAID"}], "timeout": "PT1S"},
 }
 """Where the example would take days, or need the outside."""
-BEFORE = {"LOGIC_MERGE": ("left", "right")}
-"""The branches that a node is there to join."""
+BEFORE = {"LOGIC_MERGE": ("left", "right"), "LOGIC_GOTO": ("again",)}
+"""What a node is there to join, or to repeat."""
 ENDS = {"UTILITY_FAIL": "failed"}
 
 
@@ -234,17 +240,46 @@ async def continued_as_new(house: House) -> list[Handle]:
         edge("long", "meet"),
         edge("meet", "done"),
     )
-    last = await ran(house, drawn)
-    chained = [last]
-    while earlier := await continued_from(chained[0]):
-        chained.insert(0, house.temporal.get_workflow_handle(last.id, run_id=earlier))
-    return chained
+    return await chained(house, await ran(house, drawn))
+
+
+async def chained(house: House, last: Handle) -> list[Handle]:
+    """Name all runs of an execution, the first one first."""
+    runs = [last]
+    while earlier := await continued_from(runs[0]):
+        runs.insert(0, house.temporal.get_workflow_handle(last.id, run_id=earlier))
+    return runs
 
 
 async def continued_from(handle: Handle) -> str:
     """Name the run that a run continues."""
     first = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
     return first.continued_execution_run_id
+
+
+async def looped(house: House) -> list[Handle]:
+    """Run items side by side, some of which fail or sleep, and jump back, from one run to the next."""
+    loop = node("loop", "LOGIC_FOR_EACH", items=[0, 1, 2, 3, 4], mode="parallel", concurrency=2)
+    loop["data"]["config"]["onItemError"] = "continue"
+    odd = {"field": "loop.index", "operator": "in", "value": [1, 3]}
+    drawn = graph(
+        FORM,
+        loop,
+        node("odd", "LOGIC_CONDITION", condition=odd),
+        node("nap", "LOGIC_DELAY", duration="PT1S"),
+        node("mail", "ACTION_SEND_EMAIL", to="{{ loop.item }}", emailSubject="x", emailText="x"),
+        node("log", "UTILITY_LOG", message="done with {{ loop.item }}"),
+        node("again", "LOGIC_GOTO", targetNodeId="odd", maxVisits=2),
+        DONE,
+        edge("form", "loop"),
+        edge("loop", "odd", "each"),
+        edge("odd", "nap", "condition_true"),
+        edge("odd", "log", "condition_false"),
+        edge("nap", "mail"),
+        edge("log", "again"),
+        edge("loop", "done", "done"),
+    )
+    return await chained(house, await ran(house, drawn))
 
 
 async def delivery_retried(house: House) -> list[Handle]:
@@ -374,6 +409,7 @@ SCENES: dict[str, Scene] = {
     "quota_exceeded": Scene(quota_exceeded),
     "reset": Scene(reset),
     "continued_as_new": Scene(continued_as_new, history_limit=10),
+    "looped": Scene(looped, history_limit=14),
     "delivery_retried": Scene(delivery_retried),
     "delivery_awaited": Scene(delivery_awaited),
     "scheduled": Scene(scheduled),
