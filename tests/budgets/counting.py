@@ -58,6 +58,21 @@ def statements(database: Database) -> Iterator[list[tuple[str, str]]]:
         event.remove(database.engine.sync_engine, "before_cursor_execute", note)
 
 
+@contextmanager
+def transactions(database: Database) -> Iterator[list[Any]]:
+    """Note every transaction of a database."""
+    noted: list[Any] = []
+
+    def note(connection: Any) -> None:
+        noted.append(connection)
+
+    event.listen(database.engine.sync_engine, "begin", note)
+    try:
+        yield noted
+    finally:
+        event.remove(database.engine.sync_engine, "begin", note)
+
+
 class Wire:
     """The protocol of a database's connections as libpq traces it: each ReadyForQuery ends one wait."""
 

@@ -18,13 +18,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "ACTION_UPDATE_LEAD": {"set": {"company": "Engines Ltd", "budget": "7000"}},
 }
 EFFECTS = {
-    "ACTION_ADD_LEAD_EVENT": 7,
-    "ACTION_SET_LEAD_STATUS": 10,
-    "ACTION_UPDATE_LEAD": 12,
-    "ACTION_SEND_EMAIL": 18,
-    "ACTION_DELIVER_WEBHOOK": 6,
+    "ACTION_ADD_LEAD_EVENT": 6,
+    "ACTION_SET_LEAD_STATUS": 9,
+    "ACTION_UPDATE_LEAD": 11,
+    "ACTION_SEND_EMAIL": 15,
+    "ACTION_DELIVER_WEBHOOK": 5,
 }
-"""BEGIN, the settings of the transaction and COMMIT count; so does each statement between them.
+"""BEGIN with the settings of the transaction counts, and COMMIT; so does each statement between them.
 
 A mail takes two transactions: one before it is sent, one after. The webhook has nobody to go to here."""
 
