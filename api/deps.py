@@ -166,8 +166,8 @@ class Platform:
             self.background.spawn(self.starter.start(workspace_id, execution_id))
 
 
-def platform_of(request: Request) -> Platform:
-    """Hand out what the application was built from."""
+async def platform_of(request: Request) -> Platform:
+    """Hand out what the application was built from; a plain function would be run in a thread."""
     platform: Platform = request.app.state.platform
     return platform
 
