@@ -163,6 +163,7 @@ async def _serve(settings: "Settings") -> None:
     # A pool of its own: what happens beside the requests must not keep a form waiting for a connection.
     beside = Database(settings.database_url, pool_size=settings.database_pool_size)
     client = await _temporal(settings)
+    name = f"{socket.gethostname()}:{os.getpid()}"
     config = app.Config(
         public_url=settings.public_url,
         environment=settings.env,
@@ -171,11 +172,11 @@ async def _serve(settings: "Settings") -> None:
         temporal_ui_url=settings.temporal_ui_url,
         allow_private_destinations=settings.may_reach_private_addresses,
         version=version(),
+        name=name,
     )
     pace = Pace(sweep=settings.mirror_sweep_seconds)
     mirror = Mirror(client, beside, database_url=settings.database_url, pace=pace)
     starter = Starter(beside, client, task_queue=config.task_queue, hint=mirror.hint)
-    name = f"{socket.gethostname()}:{os.getpid()}"
     dispatcher = Dispatcher(beside, starter, name=name, interval=settings.dispatcher_poll_seconds)
     tasks = [dispatcher.run, mirror.run]
     planner = Planner(beside, client, task_queue=config.task_queue)

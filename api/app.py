@@ -41,6 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     reference.router,
     intake.router,
+    intake.posts,
     hooks.router,
     node_types.router,
     workflows.router,
@@ -80,6 +81,8 @@ def create_app(
         generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan(platform, lifespan_tasks),
         redirect_slashes=False,
+        # It looks for exporters at each request and would send exceptions with their texts; ours is /metrics.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.platform = platform
     app.state.authenticators = (ApiKeys(database),)

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from uuid_utils.compat import uuid7
 
 from api import submissions
+from db import forms, intake
 from db import idempotency as kept
-from db import intake
 from workflows import fields, paths
 from workflows.nodes.trigger_webhook import Config as Trigger
 
@@ -30,7 +30,7 @@ class Receipt(BaseModel):
     status: str = Field("accepted", examples=["accepted"])
 
 
-def settings(hook: intake.Form) -> Trigger:
+def settings(hook: forms.Form) -> Trigger:
     """Read the trigger's settings from the published graph."""
     known = {alias for info in Trigger.model_fields.values() if (alias := info.alias)}
     return Trigger.model_validate({key: value for key, value in hook.trigger_config.items() if key in known})
@@ -49,7 +49,7 @@ def name_of(
 
 
 def prepare(
-    hook: intake.Form, trigger: Trigger, body: Mapping[str, Any], *, name: str | None
+    hook: forms.Form, trigger: Trigger, body: Mapping[str, Any], *, name: str | None
 ) -> tuple[intake.Submission, Receipt]:
     """Put together what is stored and what is answered."""
     execution_id = uuid7()
@@ -83,7 +83,7 @@ def prepare(
     )
 
 
-def _answers(hook: intake.Form, trigger: Trigger, body: Mapping[str, Any]) -> fields.Answers:
+def _answers(hook: forms.Form, trigger: Trigger, body: Mapping[str, Any]) -> fields.Answers:
     """Check what the mapping finds against the form fields of the same keys; nothing is required here."""
     found = {key: paths.follow(body, path) for key, path in trigger.field_map.items()}
     asked = [
@@ -95,7 +95,7 @@ def _answers(hook: intake.Form, trigger: Trigger, body: Mapping[str, Any]) -> fi
 
 
 def _lead(
-    hook: intake.Form, trigger: Trigger, body: Mapping[str, Any], answers: fields.Answers
+    hook: forms.Form, trigger: Trigger, body: Mapping[str, Any], answers: fields.Answers
 ) -> dict[str, str]:
     email = _email(paths.follow(body, trigger.email_path)) if trigger.email_path else None
     if email is None:

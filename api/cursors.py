@@ -100,7 +100,7 @@ class Paging:
         return Cursors(self.config, self.caller, self.path, window)
 
 
-def _paging(request: Request, platform: OurPlatform, caller: Authenticated) -> Paging:
+async def _paging(request: Request, platform: OurPlatform, caller: Authenticated) -> Paging:
     return Paging(platform.config, caller, request.url.path)
 
 

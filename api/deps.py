@@ -13,8 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.clients import addresses
 from api.auth import Authenticated
+from api.desk import Desk
 from api.requests import Metrics
+from db import starts
+from db.forms import Form
+from db.intake import Accepted, Submission
 from db.session import Database
+from db.starts import Start
 from workflows.messages import Command, Heard
 
 log = structlog.get_logger()
@@ -35,6 +40,8 @@ class Config:
     task_queue: str = "flowtrack"
     allow_private_destinations: bool = False
     version: str = "0.1.0"
+    name: str | None = None
+    """This process, in the rows whose runs it is about to start."""
 
     @property
     def docs_url(self) -> str:
@@ -62,8 +69,15 @@ class Config:
 class Starter(Protocol):
     """Starts and cancels the Temporal workflows of executions."""
 
+    @property
+    def is_away(self) -> bool:
+        """Tell whether Temporal did not answer lately."""
+
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         """Start a queued execution if Temporal can be reached; never raise for an outage."""
+
+    async def launch(self, start: Start) -> bool:
+        """Start an execution that was ordered just now, without reading it; never raise for an outage."""
 
     async def cancel(self, execution_id: UUID, *, reason: str) -> bool:
         """Ask Temporal to cancel a run; False if it knows no such open run; raise in an outage."""
@@ -91,9 +105,14 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether more work is taken."""
+        return len(self._tasks) < MAX_BACKGROUND
+
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Begin now and let the caller go on; above the bound the work is left to the dispatcher."""
-        if len(self._tasks) >= MAX_BACKGROUND:
+        if not self.has_room:
             work.close()
             return
         task = asyncio.create_task(work)
@@ -123,6 +142,23 @@ class Platform:
     planner: Planner | None = None
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
+    desk: Desk = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Set up the desk."""
+        object.__setattr__(self, "desk", Desk(self.database, name=self.config.name))
+
+    @property
+    def starts_now(self) -> bool:
+        """Tell whether runs that are ordered now are started from here; else the dispatcher does."""
+        return self.background.has_room and not self.starter.is_away
+
+    def launch(self, form: Form, submission: Submission, accepted: Accepted) -> None:
+        """Start what a committed submission ordered; if that fails, the dispatcher finds the rows."""
+        start = starts.made(form, submission, accepted)
+        if start is not None and self.starts_now:
+            self.background.spawn(self.starter.launch(start))
+        self.start_soon(form.workspace_id, *accepted.reactions)
 
     def start_soon(self, workspace_id: UUID, *execution_ids: UUID) -> None:
         """Start committed executions; if that fails, the dispatcher finds their rows."""
@@ -130,8 +166,8 @@ class Platform:
             self.background.spawn(self.starter.start(workspace_id, execution_id))
 
 
-def platform_of(request: Request) -> Platform:
-    """Hand out what the application was built from."""
+async def platform_of(request: Request) -> Platform:
+    """Hand out what the application was built from; a plain function would be run in a thread."""
     platform: Platform = request.app.state.platform
     return platform
 

@@ -64,7 +64,7 @@ def replayed(earlier: idempotency.Answer, request_hash: bytes) -> Response:
     return Response(earlier.body, earlier.status, headers, media_type="application/json")
 
 
-def once(request: Request, caller: Authenticated, idempotency_key: IdempotencyKey = None) -> Once:
+async def once(request: Request, caller: Authenticated, idempotency_key: IdempotencyKey = None) -> Once:
     """Read the header; the key counts for this address and this caller's workspace only."""
     body_hash: bytes = request.state.body_hash
     return Once(caller, idempotency_key, f"{request.method} {request.url.path}", body_hash)

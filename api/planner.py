@@ -11,8 +11,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from activities.clients import schedules as arranged
-from api.auth import Authenticated
-from api.deps import OurPlatform
+from api.auth import Authenticated, Caller
+from api.deps import OurPlatform, Platform
 from db import schedules
 from db.session import Database
 
@@ -42,7 +42,7 @@ class Planner:
 class Plans:
     """What a handler tells of a changed workflow."""
 
-    def __init__(self, platform: OurPlatform, caller: Authenticated, afterwards: BackgroundTasks) -> None:
+    def __init__(self, platform: Platform, caller: Caller, afterwards: BackgroundTasks) -> None:
         self._platform = platform
         self._caller = caller
         self._afterwards = afterwards
@@ -59,4 +59,8 @@ class Plans:
             )
 
 
-OurPlans = Annotated[Plans, Depends()]
+async def _plans(platform: OurPlatform, caller: Authenticated, afterwards: BackgroundTasks) -> Plans:
+    return Plans(platform, caller, afterwards)
+
+
+OurPlans = Annotated[Plans, Depends(_plans)]

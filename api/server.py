@@ -5,10 +5,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LARGEST_HEAD = 16 * 1024
 KEEP_ALIVE_SECONDS = 15
@@ -16,14 +15,23 @@ KEEP_ALIVE_SECONDS = 15
 GOODBYE_SECONDS = 5
 
 
-class DeadlineProtocol(H11Protocol):
-    """HTTP/1.1 that gives a client ten seconds to send a whole request, head and body.
+class HeadTooLarge(ValueError):
+    """The request's line and headers are more than anybody needs."""
 
-    uvicorn itself waits for ever for a request that trickles in, or never does.
+
+class DeadlineProtocol(HttpToolsProtocol):
+    """HTTP/1.1 that gives a client ten seconds to send a whole request, and its head a limit.
+
+    uvicorn itself waits for ever for a request that trickles in, or never does, and takes a head of any size.
     """
 
     seconds = 10.0
     _deadline: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head = 0
+    """Bytes received since a head began that has not ended."""
+    _lines = 0
+    """Bytes of its line and headers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Begin to count with the connection."""
@@ -33,14 +41,51 @@ class DeadlineProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Count from a request's first byte until its last."""
         self._arm()
+        if self._in_head:
+            self._head += len(data)
         super().data_received(data)
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            self._disarm()
+        # What the parser holds back of a line that does not end was counted by no callback.
+        if self._in_head and self._head > LARGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response("Request head too large.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline with the connection."""
         self._disarm()
         super().connection_lost(exc)
+
+    # ── what the parser tells
+
+    def on_message_begin(self) -> None:
+        """Begin to count a head, and the time of a request that came along with the one before."""
+        super().on_message_begin()
+        self._arm()
+        self._in_head, self._lines = True, 0
+
+    def on_url(self, url: bytes) -> None:
+        """Count."""
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count."""
+        self._count(name, value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Stop counting the head."""
+        self._in_head, self._head = False, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Stop counting the time."""
+        self._disarm()
+        self._in_head = True
+        super().on_message_complete()
+
+    def _count(self, *parts: bytes) -> None:
+        self._lines += sum(map(len, parts))
+        if self._lines > LARGEST_HEAD:
+            raise HeadTooLarge
 
     def _arm(self) -> None:
         if self._deadline is None:
@@ -77,7 +122,6 @@ async def serve(app: ASGIApp, *, host: str, port: int) -> None:
         http=DeadlineProtocol,
         ws="none",
         lifespan="on",
-        h11_max_incomplete_event_size=LARGEST_HEAD,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GOODBYE_SECONDS,
         server_header=False,

@@ -1,6 +1,8 @@
 """Starting runs: after the commit by the API, and by the dispatcher whatever stayed queued (design §4)."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from uuid import UUID
@@ -19,17 +21,25 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.batches import Batches
 from db import starts
 from db.session import Database
+from db.starts import Start
 from workflows.messages import Command, ExecutionInput, Heard
 
 log = structlog.get_logger()
 
+OUTAGES = (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout)
+"""A lazy Temporal client whose server is away raises RuntimeError."""
 RPC_TIMEOUT = timedelta(seconds=5)
 UPDATE_TIMEOUT = timedelta(seconds=10)
 """An update waits for a worker to take it in."""
-PAUSE = 1.0
-"""Seconds during which no start is tried after Temporal did not answer; the dispatcher catches up."""
+PAUSE = 5.0
+"""Seconds during which no start is tried after Temporal did not answer, unless it is heard of before."""
+AT_ONCE = 4
+"""Starts under way at once: more take the time of those who submit, and Temporal is no faster."""
+NOTES = 64
+"""Starts noted in one transaction."""
 
 
 class Starter:
@@ -48,17 +58,39 @@ class Starter:
         self._task_queue = task_queue
         self._hint = hint
         self._away_until = 0.0
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._notes = Batches[UUID, tuple[UUID, str | None], None](self._note, lanes=2, most=NOTES)
+        self._left = Batches[UUID, UUID, None](self._release, lanes=1, most=NOTES)
+
+    @property
+    def is_away(self) -> bool:
+        """Tell whether Temporal did not answer lately: a start would be in vain."""
+        return monotonic() < self._away_until
 
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         """Start a queued execution if Temporal can be reached; never raises for an outage."""
-        if monotonic() < self._away_until:
-            return False
-        try:
-            return await self._start(workspace_id, execution_id)
-        except (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout) as error:
-            self._away_until = monotonic() + PAUSE
-            log.warning("start postponed", execution_id=str(execution_id), reason=str(error)[:200])
-            return False
+        async with self._turns:
+            if self.is_away:
+                return False
+            try:
+                async with self._database.workspace(workspace_id) as session:
+                    start = await starts.load(session, workspace_id, execution_id)
+                return start is not None and await self._start(start)
+            except OUTAGES as error:
+                self._postpone(execution_id, error)
+                return False
+
+    async def launch(self, start: Start) -> bool:
+        """Start an execution that was ordered just now and left to us; as `start`, without reading it."""
+        async with self._turns:
+            try:
+                if not self.is_away:
+                    return await self._start(start)
+            except OUTAGES as error:
+                self._postpone(start.execution_id, error)
+        with suppress(*OUTAGES):
+            await self._left.add(start.workspace_id, start.execution_id)
+        return False
 
     async def cancel(self, execution_id: UUID, *, reason: str) -> bool:
         """Ask Temporal to cancel a run; False if it knows no such open run.
@@ -101,20 +133,32 @@ class Starter:
     async def is_reachable(self) -> bool:
         """Tell whether Temporal answers."""
         try:
-            return await self._temporal.service_client.check_health(timeout=timedelta(seconds=2))
+            answers = await self._temporal.service_client.check_health(timeout=timedelta(seconds=2))
         except (RPCError, RuntimeError):
             return False
+        if answers:
+            self._away_until = 0.0
+        return answers
 
-    async def _start(self, workspace_id: UUID, execution_id: UUID) -> bool:
-        async with self._database.workspace(workspace_id) as session:
-            start = await starts.load(session, workspace_id, execution_id)
-        if start is None:
-            return False
+    def _postpone(self, execution_id: UUID, error: Exception) -> None:
+        self._away_until = monotonic() + PAUSE
+        log.warning("start postponed", execution_id=str(execution_id), reason=str(error)[:200])
+
+    async def _start(self, start: Start) -> bool:
         run_id = await self._start_workflow(start.input, summary=start.workflow_name)
-        async with self._database.workspace(workspace_id) as session:
-            await starts.note_dispatched(session, workspace_id, execution_id, run_id=run_id)
-        self._hint(execution_id)
+        self._hint(start.execution_id)
+        await self._notes.add(start.workspace_id, (start.execution_id, run_id))
         return True
+
+    async def _note(self, workspace_id: UUID, runs: Sequence[tuple[UUID, str | None]]) -> list[None]:
+        async with self._database.workspace(workspace_id) as session:
+            await starts.note_dispatched(session, workspace_id, dict(runs))
+        return [None] * len(runs)
+
+    async def _release(self, workspace_id: UUID, execution_ids: Sequence[UUID]) -> list[None]:
+        async with self._database.workspace(workspace_id) as session:
+            await starts.release(session, workspace_id, execution_ids)
+        return [None] * len(execution_ids)
 
     async def _start_workflow(self, given: ExecutionInput, *, summary: str) -> str | None:
         try:

@@ -18,8 +18,8 @@ from uuid_utils.compat import uuid7
 
 from api import bodies, errors, idempotency, tokens
 from api.pages import form as page
+from db import forms, intake
 from db import idempotency as kept
-from db import intake
 from workflows import fields
 from workflows.nodes.trigger_form import Config as Trigger
 from workflows.problems import Problem
@@ -91,14 +91,14 @@ def _gather(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return answers
 
 
-def settings(form: intake.Form) -> Trigger:
+def settings(form: forms.Form) -> Trigger:
     """Read the form's own settings from the published graph."""
     known = {alias for info in Trigger.model_fields.values() if (alias := info.alias)}
     return Trigger.model_validate({key: value for key, value in form.trigger_config.items() if key in known})
 
 
 def prepare(
-    form: intake.Form, trigger: Trigger, answers: fields.Answers, *, key: str | None
+    form: forms.Form, trigger: Trigger, answers: fields.Answers, *, key: str | None
 ) -> tuple[intake.Submission, Receipt]:
     """Put together what is stored and what is answered; `key` names the submission if its sender did."""
     policy = intake.Policy(trigger.duplicate_policy)
@@ -138,7 +138,7 @@ def prepare(
     return submission, receipt
 
 
-def key_of(form: intake.Form, request: Request, answers: dict[str, Any], *, secret: bytes) -> str | None:
+def key_of(form: forms.Form, request: Request, answers: dict[str, Any], *, secret: bytes) -> str | None:
     """Take the name of the submission from the page's token or the header; neither is fine too."""
     token = answers.pop(page.TOKEN, None)
     if token is not None:

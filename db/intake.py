@@ -1,65 +1,102 @@
-"""A submission of a public form or a hook: everything it leaves behind, in one transaction (design §4)."""
+"""Submissions of a public form or a hook: everything they leave behind, in one statement (design §4)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, literal_column, select, text
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from db import idempotency, reactions
-from db.models import Lead, WorkflowExecution
+from db.forms import STAMP, Form
+from db.models import WorkflowExecution
 from db.session import to_json
-from workflows.fields import Field
 
-FORM = text("""
-    SELECT f.name, f.description, f.status, f.settings, f.published_version_id,
-      (SELECT node FROM jsonb_array_elements(v.graph -> 'nodes') AS node
-       WHERE node ->> 'type' = :trigger LIMIT 1) AS trigger,
-      (SELECT coalesce(jsonb_agg(to_jsonb(q) ORDER BY q.position, q.id), '[]'::jsonb) FROM form_fields q
-       WHERE q.workspace_id = f.workspace_id AND q.workflow_id = f.id) AS questions
-    FROM workflows f JOIN workflow_versions v
-      ON v.workspace_id = f.workspace_id AND v.workflow_id = f.id AND v.id = f.published_version_id
-    WHERE f.workspace_id = :workspace_id AND f.id = :workflow_id AND f.deleted_at IS NULL
-      AND f.status IN ('active', 'paused')
-""")
-# Answers, event, run and usage are one statement: four tables, one round trip, and nothing to compile. It
-# returns who reacts to a new lead.
-RECORDS = text(f"""
-    WITH given AS (SELECT CAST(:workspace_id AS uuid) AS workspace_id, CAST(:lead_id AS uuid) AS lead_id,
-                          CAST(:execution_id AS uuid) AS execution_id, CAST(:runs AS boolean) AS runs),
-    answers AS (
+# Key, lead, answers, event, run and use of any number of submissions of one form: seven tables, one round
+# trip, one plan. A form that is not what its stamp says writes nothing; a key that is taken writes nothing.
+# Keys and leads are written in their own order, so that parallel statements wait for each other in turn.
+SUBMIT = text(f"""
+    WITH form AS MATERIALIZED (
+      SELECT f.id FROM workflows f JOIN workspaces w ON w.id = f.workspace_id
+      WHERE f.workspace_id = CAST(:workspace_id AS uuid) AND f.id = CAST(:workflow_id AS uuid)
+        AND (CAST(:stamp AS text) IS NULL OR {STAMP} = :stamp)),
+    given AS MATERIALIZED (
+      SELECT r.* FROM form, jsonb_to_recordset(CAST(:given AS jsonb)) AS r (
+        n int, key text, hash text, body text, seconds float, key_id uuid, email text, first_name text,
+        last_name text, phone text, company text, timezone text, lead_id uuid, event_id uuid,
+        execution_id uuid, usage_id uuid, run_key text, typed jsonb, answers jsonb, notes jsonb)),
+    claimed AS (
+      INSERT INTO idempotency_keys AS k (workspace_id, id, scope, idempotency_key, request_hash,
+                                         response_status, response_body, expires_at)
+      SELECT CAST(:workspace_id AS uuid), g.key_id, :scope, g.key, decode(g.hash, 'hex'), 202, g.body,
+             now() + g.seconds * interval '1 second'
+      FROM given g ORDER BY g.key
+      ON CONFLICT (workspace_id, scope, idempotency_key) DO UPDATE
+      SET request_hash = excluded.request_hash, response_status = excluded.response_status,
+          response_body = excluded.response_body, response_headers = excluded.response_headers,
+          expires_at = excluded.expires_at
+      WHERE k.expires_at < now()
+      RETURNING k.idempotency_key AS key),
+    fresh AS (SELECT g.* FROM given g JOIN claimed USING (key)),
+    lead AS (
+      INSERT INTO leads AS l (workspace_id, id, workflow_id, email, source, first_name, last_name, phone,
+                              company, timezone)
+      SELECT CAST(:workspace_id AS uuid), f.lead_id, CAST(:workflow_id AS uuid), f.email, :source,
+             f.first_name, f.last_name, f.phone, f.company, f.timezone
+      FROM fresh f WHERE f.email IS NOT NULL ORDER BY f.email
+      ON CONFLICT (workspace_id, workflow_id, email) DO UPDATE
+      SET first_name = coalesce(excluded.first_name, l.first_name),
+          last_name = coalesce(excluded.last_name, l.last_name),
+          phone = coalesce(excluded.phone, l.phone), company = coalesce(excluded.company, l.company),
+          timezone = coalesce(excluded.timezone, l.timezone),
+          -- Who was deleted and submits again is a lead again.
+          deleted_at = NULL, updated_at = now()
+      WHERE CAST(:updates AS boolean) OR l.deleted_at IS NOT NULL
+      -- A row that was inserted has no xmax; one that was only locked or updated has.
+      RETURNING l.id, l.email, l.xmax = 0 OR NOT CAST(:updates AS boolean) AS is_new),
+    placed AS (
+      SELECT f.*, l.id AS lead, coalesce(l.is_new, false) AS is_new,
+             l.id IS NULL OR l.is_new OR CAST(:runs_known AS boolean) AS runs
+      FROM fresh f LEFT JOIN lead l USING (email) WHERE f.email IS NULL OR l.id IS NOT NULL),
+    answered AS (
       INSERT INTO lead_field_data (workspace_id, id, lead_id, form_field_id, value)
-      SELECT g.workspace_id, r.id, g.lead_id, r.form_field_id, r.value
-      FROM given g, jsonb_to_recordset(CAST(:answers AS jsonb)) AS r (id uuid, form_field_id uuid, value text)
-      WHERE g.lead_id IS NOT NULL
+      SELECT CAST(:workspace_id AS uuid), a.id, p.lead, a.form_field_id, a.value
+      FROM placed p, jsonb_to_recordset(p.answers) AS a (id uuid, form_field_id uuid, value text)
+      WHERE p.lead IS NOT NULL
       ON CONFLICT (workspace_id, lead_id, form_field_id)
       DO UPDATE SET value = excluded.value, updated_at = now()),
-    event AS (
+    told AS (
       INSERT INTO lead_events (workspace_id, id, lead_id, event_type, description, metadata,
                                triggered_by_workflow_execution_id)
-      SELECT g.workspace_id, :event_id, g.lead_id, :event_type, :description, CAST(:notes AS jsonb),
-             CASE WHEN g.runs THEN g.execution_id END
-      FROM given g WHERE g.lead_id IS NOT NULL),
-    run AS (
+      SELECT CAST(:workspace_id AS uuid), p.event_id, p.lead, :event_type, :description, p.notes,
+             CASE WHEN p.runs THEN p.execution_id END
+      FROM placed p WHERE p.lead IS NOT NULL),
+    ordered AS (
       INSERT INTO workflow_executions (workspace_id, id, workflow_id, workflow_version_id, lead_id,
-                                       trigger_type, trigger_node_id, status, idempotency_key, trigger_data)
-      SELECT g.workspace_id, g.execution_id, :workflow_id, :version_id, g.lead_id, :trigger_type,
-             :trigger_node_id, 'queued', :run_key, CAST(:trigger_data AS jsonb)
-      FROM given g WHERE g.runs),
+                                       trigger_type, trigger_node_id, status, idempotency_key, trigger_data,
+                                       locked_by, lock_acquired_at)
+      SELECT CAST(:workspace_id AS uuid), p.execution_id, CAST(:workflow_id AS uuid), :version_id, p.lead,
+             :trigger_type, :trigger_node_id, 'queued', p.run_key, p.typed, CAST(:starter AS text),
+             CASE WHEN CAST(:starter AS text) IS NOT NULL THEN clock_timestamp() END
+      FROM placed p WHERE p.runs),
     used AS (
       INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
                                 related_resource_type, related_resource_id)
-      SELECT g.workspace_id, :usage_id, :usage_type, 'api', 1, false, :related_type, :related_id
-      FROM given g)
-    {reactions.LISTENING}
+      SELECT CAST(:workspace_id AS uuid), p.usage_id, :usage_type, 'api', 1, false,
+             CASE WHEN p.runs THEN 'workflow_execution' ELSE 'lead' END,
+             CAST(CASE WHEN p.runs THEN p.execution_id ELSE p.lead END AS text)
+      FROM placed p)
+    SELECT g.n, c.key IS NOT NULL AS is_claimed, p.n IS NOT NULL AS is_placed, p.lead, p.runs, p.event_id,
+           p.is_new AND EXISTS (
+             SELECT FROM workflows x WHERE x.workspace_id = CAST(:workspace_id AS uuid)
+               AND x.trigger_type = :listening AND x.deleted_at IS NULL) AS is_awaited
+    FROM given g LEFT JOIN claimed c USING (key) LEFT JOIN placed p ON p.n = g.n
+    ORDER BY g.n
 """)
-LEAD_COLUMNS = ("first_name", "last_name", "phone", "company", "timezone")
 
 
 class Policy(StrEnum):
@@ -71,36 +108,6 @@ class Policy(StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Channel:
-    """The door that a submission came in by, in the words of the tables it is written to."""
-
-    trigger: str
-    trigger_type: str
-    event_type: str
-    usage_type: str
-    source: Literal["form", "webhook"]
-    told: str
-
-
-FORMS = Channel(
-    trigger="TRIGGER_FORM",
-    trigger_type="FORM",
-    event_type="FORM_SUBMITTED",
-    usage_type="form_submission",
-    source="form",
-    told="Submitted the form “{}”",
-)
-HOOKS = Channel(
-    trigger="TRIGGER_WEBHOOK",
-    trigger_type="WEBHOOK",
-    event_type="WEBHOOK_RECEIVED",
-    usage_type="webhook_received",
-    source="webhook",
-    told="Came in by the webhook of “{}”",
-)
-
-
 class Closed(Exception):
     """The form takes no more submissions."""
 
@@ -109,21 +116,8 @@ class Duplicate(Exception):
     """The address is known and the form takes one submission for each."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """A published form that takes submissions."""
-
-    workspace_id: UUID
-    workflow_id: UUID
-    version_id: UUID
-    name: str
-    description: str | None
-    settings: Mapping[str, Any]
-    trigger_node_id: str
-    trigger_config: Mapping[str, Any]
-    fields: tuple[Field, ...]
-    field_ids: Mapping[str, UUID]
-    channel: Channel = FORMS
+class Stale(Exception):
+    """The form has changed since it was read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +137,11 @@ class Submission:
     max_submissions: int | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_sociable(self) -> bool:
+        """Tell whether it can be written together with others: it never asks for a lock, nor a rollback."""
+        return self.policy is not Policy.REJECT and self.closes_at is None and self.max_submissions is None
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -152,87 +151,73 @@ class Accepted:
     """It is a repeat; this was the answer."""
     execution_id: UUID | None = None
     """The run to start, if there is one."""
+    lead_id: UUID | None = None
     reactions: tuple[UUID, ...] = ()
     """Runs of other workflows, which the new lead starts."""
 
-    @property
-    def started(self) -> tuple[UUID, ...]:
-        """Name all runs to start after the commit."""
-        return (*((self.execution_id,) if self.execution_id else ()), *self.reactions)
 
-
-@dataclass(frozen=True)
-class LeadFound:
-    """The submission's lead."""
-
-    id: UUID
-    is_new: bool
-
-
-async def load_form(
-    session: AsyncSession, workspace_id: UUID, workflow_id: UUID, channel: Channel = FORMS
-) -> Form | None:
-    """Return the published form or hook of an active or paused workflow and its fields, in one statement."""
-    given = {"workspace_id": workspace_id, "workflow_id": workflow_id, "trigger": channel.trigger}
-    row = (await session.execute(FORM, given)).one_or_none()
-    if row is None or row.trigger is None:
-        return None
-    return Form(
-        workspace_id=workspace_id,
-        workflow_id=workflow_id,
-        version_id=row.published_version_id,
-        name=row.name,
-        description=row.description,
-        settings=row.settings,
-        trigger_node_id=row.trigger["id"],
-        trigger_config=row.trigger.get("config", {}),
-        fields=tuple(Field.model_validate(question) for question in row.questions),
-        field_ids={question["field_key"]: UUID(question["id"]) for question in row.questions},
-        channel=channel,
-    )
-
-
-async def accept(session: AsyncSession, form: Form, submission: Submission) -> Accepted:
+async def accept(
+    session: AsyncSession, form: Form, submission: Submission, *, starter: str | None = None
+) -> Accepted:
     """Write a submission, or find that it was written before.
 
-    Parallel repeats wait at the claim. On Closed, Duplicate and idempotency.InFlight nothing is written.
+    Parallel repeats wait at the claim. Stale, Closed, Duplicate, idempotency.InFlight: nothing is written.
     """
-    earlier = await idempotency.take(session, form.workspace_id, submission.claim)
-    if earlier is not None:
-        return Accepted(earlier=earlier)
-    await _refuse_closed(session, form, submission)
-    lead = await _save_lead(session, form, submission)
-    known = lead is not None and not lead.is_new
-    if known and submission.policy is Policy.REJECT:
-        raise Duplicate
-    if known and submission.policy is Policy.IGNORE:
+    if await _is_closed(session, form, submission):
+        try:
+            return Accepted(earlier=await _earlier(session, form, submission))
+        except idempotency.InFlight as error:
+            raise Closed from error
+    return (await accept_all(session, form, [submission], starter=starter))[0]
+
+
+async def accept_all(
+    session: AsyncSession, form: Form, submissions: Sequence[Submission], *, starter: str | None = None
+) -> list[Accepted]:
+    """Write submissions of one form with keys and addresses that differ, all under one policy.
+
+    `starter` is who is going to start their runs: for a while the dispatcher leaves them alone.
+    """
+    each = [_one(form, number, submission) for number, submission in enumerate(submissions)]
+    given = {**_shared(form, submissions[0], starter=starter), "given": to_json(each)}
+    rows = (await session.execute(SUBMIT, given)).all()
+    if not rows:
+        raise Stale
+    return [
+        await _accepted(session, form, row, submission)
+        for row, submission in zip(rows, submissions, strict=True)
+    ]
+
+
+async def _accepted(session: AsyncSession, form: Form, row: Row[Any], submission: Submission) -> Accepted:
+    if not row.is_claimed:
+        return Accepted(earlier=await _earlier(session, form, submission))
+    if not row.is_placed:
+        if submission.policy is Policy.REJECT:
+            raise Duplicate
         return Accepted()
-    runs = not (known and submission.policy is Policy.UPDATE_ONLY)
-    given = _records(form, submission, lead, runs=runs)
-    listeners = (await session.execute(RECORDS, given)).all()
-    reacting = await _react(session, form, lead, given["event_id"], listeners) if listeners and lead else []
     return Accepted(
-        execution_id=submission.execution_id if runs else None,
-        reactions=tuple(reacting),
+        execution_id=submission.execution_id if row.runs else None,
+        lead_id=row.lead,
+        reactions=tuple(await _react(session, form, row)) if row.is_awaited else (),
     )
 
 
-async def _react(
-    session: AsyncSession,
-    form: Form,
-    lead: LeadFound,
-    event_id: UUID,
-    listeners: Sequence[reactions.Listener],
-) -> list[UUID]:
+async def _earlier(session: AsyncSession, form: Form, submission: Submission) -> idempotency.Answer:
+    claim = submission.claim
+    return await idempotency.find(session, form.workspace_id, scope=claim.scope, key=claim.key)
+
+
+async def _react(session: AsyncSession, form: Form, row: Row[Any]) -> list[UUID]:
     change = reactions.Change(
-        event="lead_created", lead_id=lead.id, event_id=event_id, by=form.channel.source
+        event="lead_created", lead_id=row.lead, event_id=row.event_id, by=form.channel.source
     )
-    return await reactions.queue(session, form.workspace_id, change, listeners)
+    return await reactions.react(session, form.workspace_id, change)
 
 
-async def _refuse_closed(session: AsyncSession, form: Form, submission: Submission) -> None:
+async def _is_closed(session: AsyncSession, form: Form, submission: Submission) -> bool:
     if submission.closes_at is None and submission.max_submissions is None:
-        return
+        return False
     if submission.max_submissions is not None:
         # Only a lock makes counting safe; it is taken by forms that have a limit, and by nobody else.
         await session.execute(
@@ -245,64 +230,49 @@ async def _refuse_closed(session: AsyncSession, form: Form, submission: Submissi
         WorkflowExecution.trigger_type == "FORM",
     )
     now, count = (await session.execute(select(func.now(), counted.scalar_subquery()))).one()
-    if submission.closes_at is not None and now >= submission.closes_at:
-        raise Closed
-    if submission.max_submissions is not None and count >= submission.max_submissions:
-        raise Closed
+    is_late = submission.closes_at is not None and now >= submission.closes_at
+    return is_late or (submission.max_submissions is not None and count >= submission.max_submissions)
 
 
-async def _save_lead(session: AsyncSession, form: Form, submission: Submission) -> LeadFound | None:
-    if "email" not in submission.lead:
-        return None
-    given = {name: submission.lead.get(name) for name in LEAD_COLUMNS}
-    statement = upsert(Lead).values(
-        workspace_id=form.workspace_id,
-        id=uuid7(),
-        workflow_id=form.workflow_id,
-        email=submission.lead["email"],
-        source=form.channel.source,
-        **given,
-    )
-    changes = {name: func.coalesce(statement.excluded[name], getattr(Lead, name)) for name in LEAD_COLUMNS}
-    changed = submission.policy in (Policy.UPDATE_AND_RUN, Policy.UPDATE_ONLY)
-    statement = statement.on_conflict_do_update(
-        constraint="leads_workflow_id_email_key",
-        # Who was deleted and submits again is a lead again.
-        set_={**changes, "deleted_at": None, "updated_at": func.now()},
-        where=None if changed else Lead.deleted_at.is_not(None),
-    )
-    # A row that was inserted has no xmax; one that was only locked or updated has.
-    row: Any = (
-        await session.execute(statement.returning(Lead.id, literal_column("leads.xmax = 0").label("is_new")))
-    ).one_or_none()
-    return LeadFound(row.id, bool(row.is_new) or not changed) if row else LeadFound(UUID(int=0), is_new=False)
-
-
-def _records(form: Form, submission: Submission, lead: LeadFound | None, *, runs: bool) -> dict[str, Any]:
-    lead_id = lead.id if lead else None
-    answers = [
-        {"id": str(uuid7()), "form_field_id": str(form.field_ids[key]), "value": value}
-        for key, value in submission.values.items()
-    ]
+def _shared(form: Form, submission: Submission, *, starter: str | None) -> dict[str, Any]:
+    """Give what the submissions of one statement have in common."""
+    channel, policy = form.channel, submission.policy
     return {
         "workspace_id": form.workspace_id,
         "workflow_id": form.workflow_id,
         "version_id": form.version_id,
+        "stamp": form.stamp,
         "trigger_node_id": form.trigger_node_id,
-        "lead_id": lead_id,
-        "awaited": reactions.TRIGGERS["lead_created"] if lead and lead.is_new else None,
-        "runs": runs,
-        "execution_id": submission.execution_id,
+        "scope": submission.claim.scope,
+        "updates": policy in (Policy.UPDATE_AND_RUN, Policy.UPDATE_ONLY),
+        "runs_known": policy is not Policy.UPDATE_ONLY,
+        "source": channel.source,
+        "event_type": channel.event_type,
+        "trigger_type": channel.trigger_type,
+        "usage_type": channel.usage_type,
+        "description": channel.told.format(form.name),
+        "starter": starter,
+        "listening": reactions.TRIGGERS["lead_created"],
+    }
+
+
+def _one(form: Form, number: int, submission: Submission) -> dict[str, Any]:
+    """Give what is a submission's own."""
+    claim = submission.claim
+    return {
+        **submission.lead,
+        "n": number,
+        "key": claim.key,
+        "hash": claim.request_hash.hex(),
+        "body": claim.answer.body if claim.answer else None,
+        "seconds": claim.kept.total_seconds(),
+        **{name: str(uuid7()) for name in ("key_id", "lead_id", "event_id", "usage_id")},
+        "execution_id": str(submission.execution_id),
         "run_key": submission.run_key,
-        "trigger_data": to_json(dict(submission.typed)),
-        "answers": to_json(answers),
-        "event_id": uuid7(),
-        "event_type": form.channel.event_type,
-        "trigger_type": form.channel.trigger_type,
-        "usage_type": form.channel.usage_type,
-        "description": form.channel.told.format(form.name),
-        "notes": to_json({"workflow_id": str(form.workflow_id), **submission.notes}),
-        "usage_id": uuid7(),
-        "related_type": "workflow_execution" if runs else "lead",
-        "related_id": str(submission.execution_id if runs else lead_id),
+        "typed": submission.typed,
+        "notes": {"workflow_id": str(form.workflow_id), **submission.notes},
+        "answers": [
+            {"id": str(uuid7()), "form_field_id": str(form.field_ids[key]), "value": value}
+            for key, value in submission.values.items()
+        ],
     }

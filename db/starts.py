@@ -1,15 +1,34 @@
 """What a queued execution needs to be started, and the note that it was."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.forms import Form
+from db.intake import Accepted, Submission
 from db.models import Workflow, WorkflowExecution, WorkflowVersion, Workspace
 from workflows.graph import Graph
 from workflows.messages import ExecutionInput
+
+# Rows are locked in the order of their ids, so that parallel notes wait for each other in turn.
+NOTE = text("""
+    UPDATE workflow_executions e SET
+        dispatched_at = coalesce(e.dispatched_at, now()),
+        temporal_run_id = coalesce(e.temporal_run_id, r.run_id), updated_at = now()
+    FROM (SELECT x.id, r.run_id FROM unnest(CAST(:ids AS uuid[]), CAST(:run_ids AS text[])) AS r (id, run_id)
+          JOIN workflow_executions x ON x.workspace_id = :workspace_id AND x.id = r.id
+          ORDER BY x.id FOR NO KEY UPDATE OF x) r
+    WHERE e.workspace_id = :workspace_id AND e.id = r.id
+""")
+RELEASE = text("""
+    UPDATE workflow_executions SET lock_acquired_at = NULL, locked_by = NULL
+    WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))
+      AND status = 'queued' AND dispatched_at IS NULL
+""")
 
 
 @dataclass(frozen=True)
@@ -18,6 +37,16 @@ class Start:
 
     input: ExecutionInput
     workflow_name: str
+
+    @property
+    def workspace_id(self) -> UUID:
+        """Name the workspace whose run it is."""
+        return self.input.workspace_id
+
+    @property
+    def execution_id(self) -> UUID:
+        """Name the execution."""
+        return self.input.execution_id
 
 
 @dataclass(frozen=True)
@@ -66,18 +95,36 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
     )
 
 
-async def note_dispatched(
-    session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, run_id: str | None
-) -> None:
-    """Note that Temporal has the run; what comes after is the mirror's to tell."""
-    await session.execute(
-        update(WorkflowExecution)
-        .where(WorkflowExecution.workspace_id == workspace_id, WorkflowExecution.id == execution_id)
-        .values(
-            dispatched_at=func.coalesce(WorkflowExecution.dispatched_at, func.now()),
-            temporal_run_id=func.coalesce(WorkflowExecution.temporal_run_id, run_id),
-        )
+def made(form: Form, submission: Submission, accepted: Accepted) -> Start | None:
+    """Return the start that an accepted submission ordered, from what is known of it already."""
+    if accepted.execution_id is None or form.status == "paused":
+        return None
+    return Start(
+        input=ExecutionInput(
+            workspace_id=form.workspace_id,
+            workflow_id=form.workflow_id,
+            execution_id=accepted.execution_id,
+            version=form.version,
+            trigger_type=form.channel.trigger_type,
+            trigger_node_id=form.trigger_node_id,
+            trigger_data=dict(submission.typed),
+            lead_id=accepted.lead_id,
+            graph=form.graph,
+            holds_failures=bool(form.settings.get("hold_failures")),
+        ),
+        workflow_name=form.name,
     )
+
+
+async def note_dispatched(session: AsyncSession, workspace_id: UUID, runs: Mapping[UUID, str | None]) -> None:
+    """Note that Temporal has these executions' runs; what comes after is the mirror's to tell."""
+    given = {"workspace_id": workspace_id, "ids": list(runs), "run_ids": list(runs.values())}
+    await session.execute(NOTE, given)
+
+
+async def release(session: AsyncSession, workspace_id: UUID, execution_ids: Sequence[UUID]) -> None:
+    """Leave executions that could not be started to the dispatcher, at once."""
+    await session.execute(RELEASE, {"workspace_id": workspace_id, "ids": list(execution_ids)})
 
 
 async def surroundings(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Surroundings | None:

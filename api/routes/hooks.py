@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
-from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure, UniqueViolation
 from pydantic import ConfigDict, Field
 from sqlalchemy.exc import DBAPIError
 
@@ -16,7 +16,8 @@ from api.auth import Caller, requires
 from api.deps import Config, OurPlatform, Platform, Session
 from api.idempotency import IdempotencyKey
 from api.schemas import Given, Id, Shown
-from db import doors, hooks, idempotency, intake, runs, workflows
+from db import doors, forms, hooks, idempotency, intake, runs, workflows
+from db.forms import Form
 
 router = APIRouter(tags=["hooks"])
 
@@ -124,11 +125,11 @@ async def hook_call(
     if accepted.earlier is not None:
         receipt = calls.Receipt.model_validate_json(accepted.earlier.body)
         return JSONResponse(receipt.model_dump(mode="json"), 202, {"Idempotent-Replayed": "true"})
-    platform.start_soon(hook.workspace_id, *accepted.started)
+    platform.launch(hook, submission, accepted)
     return JSONResponse(receipt.model_dump(mode="json"), 202)
 
 
-async def _find(platform: Platform, token: str) -> tuple[intake.Form, tuple[str, ...]]:
+async def _find(platform: Platform, token: str) -> tuple[Form, tuple[str, ...]]:
     if not hooks.is_token(token):
         raise errors.NotFound()
     async with platform.database.door() as session:
@@ -137,14 +138,15 @@ async def _find(platform: Platform, token: str) -> tuple[intake.Form, tuple[str,
         raise errors.NotFound()
     place, key = (door.workspace_id, door.workflow_id), platform.config.master_key
     async with platform.database.workspace(door.workspace_id) as session:
-        found = await intake.load_form(session, *place, intake.HOOKS)
+        found = await forms.load(session, *place, forms.HOOKS)
         secrets = await hooks.live_secrets(session, *place, key=key) if found else ()
     if found is None:
         raise errors.NotFound()
-    return found, tuple(secrets)
+    # Read a moment ago: it needs no second look.
+    return replace(found, stamp=None), tuple(secrets)
 
 
-async def _accept(platform: Platform, hook: intake.Form, submission: intake.Submission) -> intake.Accepted:
+async def _accept(platform: Platform, hook: Form, submission: intake.Submission) -> intake.Accepted:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             async with platform.database.workspace(hook.workspace_id) as session:
@@ -152,6 +154,8 @@ async def _accept(platform: Platform, hook: intake.Form, submission: intake.Subm
         except idempotency.InFlight as error:
             raise errors.InFlight() from error
         except DBAPIError as error:
+            if isinstance(error.orig, LockNotAvailable):
+                raise errors.InFlight() from error
             if isinstance(error.orig, UniqueViolation) and submission.run_key:
                 return await _long_ago(platform, hook, submission)
             if not isinstance(error.orig, DeadlockDetected | SerializationFailure) or attempt == ATTEMPTS:
@@ -159,7 +163,7 @@ async def _accept(platform: Platform, hook: intake.Form, submission: intake.Subm
     raise errors.Unavailable()
 
 
-async def _long_ago(platform: Platform, hook: intake.Form, submission: intake.Submission) -> intake.Accepted:
+async def _long_ago(platform: Platform, hook: Form, submission: intake.Submission) -> intake.Accepted:
     """Answer for a name whose stored answer has expired, while its one run is still remembered (ERD §13)."""
     async with platform.database.workspace(hook.workspace_id) as session:
         found = await runs.by_key(session, hook.workspace_id, hook.workflow_id, submission.run_key or "")

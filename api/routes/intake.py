@@ -1,26 +1,53 @@
 """The public forms: a page for people and its JSON twin."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from psycopg.errors import LockNotAvailable, UniqueViolation
 from sqlalchemy.exc import DBAPIError
 
 from api import bodies, cors, errors, submissions, tokens
-from api.deps import OurPlatform, Platform
+from api.deps import OurPlatform, Platform, platform_of
 from api.pages import form as page
 from api.submissions import Receipt
-from db import doors, idempotency, intake, runs
+from db import idempotency, intake, runs
+from db.forms import Form
 from workflows import fields
 from workflows.nodes.trigger_form import Config as Trigger
 
+log = structlog.get_logger()
+
+
+class Plain(APIRoute):
+    """Hands its endpoint the request and nothing else: FastAPI's injection costs more than a submission."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Call the endpoint by the path's parts; what is no slug names no form."""
+        endpoint, slug = self.endpoint, re.compile(SLUG)
+
+        async def handle(request: Request) -> Response:
+            place = request.path_params
+            if not all(map(slug.fullmatch, place.values())):
+                raise errors.NotFound()
+            answer: Response = await endpoint(**place, request=request, platform=await platform_of(request))
+            return answer
+
+        return handle
+
+
 router = APIRouter(tags=["forms"])
+posts = APIRouter(tags=["forms"], route_class=Plain)
 
 ATTEMPTS = 3
-Slug = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["contact"])]
+SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
+Slug = Annotated[str, Path(pattern=SLUG, examples=["contact"])]
 PAGE = {"text/html": {"schema": {"type": "string"}}}
 REFUSALS = (
     errors.Malformed,
@@ -86,7 +113,7 @@ async def form_preflight(workspace: Slug, form: Slug, request: Request, platform
     return Response(status_code=204, headers=cors.PREFLIGHT)
 
 
-@router.post(
+@posts.post(
     "/f/{workspace}/{form}",
     status_code=202,
     summary="Submit a public form",
@@ -104,43 +131,58 @@ async def form_submit(workspace: Slug, form: Slug, request: Request, platform: O
     The answer does not wait for the run. It never tells whether an address was known, unless the form
     refuses repeated addresses.
     """
-    speaks_json = bodies.is_json(request.headers.get("content-type", ""))
-    try:
-        found = await _find(platform, workspace, form)
-    except errors.NotFound as refusal:
-        if speaks_json:
-            raise
-        return _notice(refusal, "There is no form here", "Please check the address.")
-    trigger = submissions.settings(found)
-    _admit(platform, request, trigger)
-    answers = await submissions.read(request)
-    try:
-        receipt, is_replay = await _submit(platform, request, found, trigger, answers)
-    except errors.Refusal as refusal:
-        if speaks_json:
-            raise
-        return _again(platform, request, found, trigger, answers=answers, refusal=refusal)
-    platform.metrics.submissions.labels(str(is_replay).lower()).inc()
-    replayed = {"Idempotent-Replayed": "true"} if is_replay else {}
-    if speaks_json:
-        return JSONResponse(receipt.model_dump(mode="json"), 202, replayed)
-    return _thanks(found, receipt, replayed)
+    known = platform.desk.known(workspace, form)
+    if known is not None:
+        # What is wrong may be so only with the form as it was: it is read again before anybody is told.
+        try:
+            return await _take_in(platform, request, known, is_fresh=False)
+        except (errors.Malformed, errors.MediaTypeRefused):
+            raise  # A body is read once, whatever the form.
+        except (intake.Stale, errors.Refusal) as doubtful:
+            log.debug("form read again", reason=type(doubtful).__name__)
+    for _ in range(ATTEMPTS):
+        try:
+            found = await _find(platform, workspace, form)
+        except errors.NotFound as refusal:
+            if _speaks_json(request):
+                raise
+            return _notice(refusal, "There is no form here", "Please check the address.")
+        with suppress(intake.Stale):
+            return await _take_in(platform, request, found, is_fresh=True)
+    raise errors.Unavailable()
 
 
-async def _find(platform: Platform, workspace: str, form: str) -> intake.Form:
-    async with platform.database.door() as session:
-        door = await doors.form(session, workspace, form)
-    if door is None or door.status not in ("active", "paused"):
-        raise errors.NotFound()
-    async with platform.database.workspace(door.workspace_id) as session:
-        found = await intake.load_form(session, door.workspace_id, door.workflow_id)
+def _speaks_json(request: Request) -> bool:
+    return bodies.is_json(request.headers.get("content-type", ""))
+
+
+async def _find(platform: Platform, workspace: str, form: str) -> Form:
+    found = await platform.desk.read(workspace, form)
     if found is None:
         raise errors.NotFound()
     return found
 
 
+async def _take_in(platform: Platform, request: Request, form: Form, *, is_fresh: bool) -> Response:
+    """Answer for a submission to a form as it is, or as it was lately; raises Stale where that matters."""
+    speaks_json, trigger = _speaks_json(request), submissions.settings(form)
+    _admit(platform, request, trigger)
+    answers = await submissions.read(request)
+    try:
+        receipt, is_replay = await _submit(platform, request, form, trigger, dict(answers))
+    except errors.Refusal as refusal:
+        if speaks_json or not is_fresh:
+            raise
+        return _again(platform, request, form, trigger, answers=answers, refusal=refusal)
+    platform.metrics.submissions.labels("true" if is_replay else "false").inc()
+    replayed = {"Idempotent-Replayed": "true"} if is_replay else {}
+    if speaks_json:
+        return Response(receipt.model_dump_json(), 202, replayed, "application/json")
+    return _thanks(form, receipt, replayed)
+
+
 async def _submit(
-    platform: Platform, request: Request, form: intake.Form, trigger: Trigger, answers: dict[str, Any]
+    platform: Platform, request: Request, form: Form, trigger: Trigger, answers: dict[str, Any]
 ) -> tuple[Receipt, bool]:
     key = submissions.key_of(form, request, answers, secret=platform.config.derive("form"))
     checked = fields.check(form.fields, answers)
@@ -152,30 +194,30 @@ async def _submit(
         if accepted.earlier.request_hash != submission.claim.request_hash:
             raise errors.KeyReused("This was already sent, with other answers.")
         return Receipt.model_validate_json(accepted.earlier.body), True
-    platform.start_soon(form.workspace_id, *accepted.started)
+    platform.launch(form, submission, accepted)
     return receipt, False
 
 
-async def _accept(platform: Platform, form: intake.Form, submission: intake.Submission) -> intake.Accepted:
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            async with platform.database.workspace(form.workspace_id) as session:
-                return await intake.accept(session, form, submission)
-        except intake.Closed as error:
-            raise errors.FormClosed() from error
-        except intake.Duplicate as error:
-            raise errors.DuplicateSubmission() from error
-        except idempotency.InFlight as error:
+async def _accept(platform: Platform, form: Form, submission: intake.Submission) -> intake.Accepted:
+    try:
+        return await platform.desk.accept(
+            form, submission, starts=platform.starts_now and form.status != "paused"
+        )
+    except intake.Closed as error:
+        raise errors.FormClosed() from error
+    except intake.Duplicate as error:
+        raise errors.DuplicateSubmission() from error
+    except idempotency.InFlight as error:
+        raise errors.InFlight() from error
+    except DBAPIError as error:
+        if isinstance(error.orig, LockNotAvailable):
             raise errors.InFlight() from error
-        except DBAPIError as error:
-            if isinstance(error.orig, UniqueViolation) and submission.run_key:
-                return await _long_ago(platform, form, submission)
-            if not isinstance(error.orig, DeadlockDetected | SerializationFailure) or attempt == ATTEMPTS:
-                raise
-    raise errors.Unavailable()
+        if isinstance(error.orig, UniqueViolation) and submission.run_key:
+            return await _long_ago(platform, form, submission)
+        raise
 
 
-async def _long_ago(platform: Platform, form: intake.Form, submission: intake.Submission) -> intake.Accepted:
+async def _long_ago(platform: Platform, form: Form, submission: intake.Submission) -> intake.Accepted:
     """Answer for a key whose stored answer has expired, while its one run is still remembered (ERD §13)."""
     async with platform.database.workspace(form.workspace_id) as session:
         found = await runs.by_key(session, form.workspace_id, form.workflow_id, submission.run_key or "")
@@ -195,7 +237,7 @@ def _admit(platform: Platform, request: Request, trigger: Trigger) -> None:
 def _page(
     platform: Platform,
     request: Request,
-    form: intake.Form,
+    form: Form,
     trigger: Trigger,
     *,
     status: int = 200,
@@ -218,7 +260,7 @@ def _page(
 def _again(
     platform: Platform,
     request: Request,
-    form: intake.Form,
+    form: Form,
     trigger: Trigger,
     *,
     answers: Mapping[str, Any],
@@ -242,7 +284,7 @@ def _again(
     )
 
 
-def _thanks(form: intake.Form, receipt: Receipt, headers: Mapping[str, str]) -> Response:
+def _thanks(form: Form, receipt: Receipt, headers: Mapping[str, str]) -> Response:
     if receipt.redirect_url:
         return RedirectResponse(receipt.redirect_url, 303, headers)
     response = _html(page.thanks(_text(form, "title") or form.name, receipt.message), 200, None)
@@ -271,7 +313,7 @@ def _origin(url: str) -> str:
     return f"{scheme}://{host}" if all(c.isalnum() or c in ".-:[]" for c in host) else ""
 
 
-def _text(form: intake.Form, key: str) -> str | None:
+def _text(form: Form, key: str) -> str | None:
     shown = form.settings.get("form")
     value = shown.get(key) if isinstance(shown, Mapping) else None
     return value if isinstance(value, str) else None

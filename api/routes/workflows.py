@@ -15,7 +15,7 @@ from api.deps import OurPlatform, Session
 from api.idempotency import Idempotent, Made
 from api.planner import OurPlans
 from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Settings, Shown
-from db import fields, graphs, hooks, intake, versions, workflows
+from db import fields, forms, graphs, hooks, versions, workflows
 from db.models import Workflow
 from workflows import publish, validation
 
@@ -218,7 +218,7 @@ async def workflow_publish(
     except workflows.WrongStatus as error:
         raise errors.Conflict(str(error), code="wrong_status") from error
     row = await workflows.get(session, caller.workspace_id, workflow_id)
-    if row is not None and row.trigger_type == intake.HOOKS.trigger:
+    if row is not None and row.trigger_type == forms.HOOKS.trigger:
         await hooks.ensure(session, caller.workspace_id, workflow_id, key=platform.config.master_key)
     plans.follow(workflow_id, former, row.trigger_type if row else None)
     return await _shown(session, caller, row)

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from api.app import Config, create_app
 from db import doors, keys
 from db.session import Database
+from db.starts import Start
 from workflows.messages import Command, Heard
 
 KEY = bytes(range(32))
@@ -35,6 +36,14 @@ class Recorder:
 
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         self.started.append(execution_id)
+        return True
+
+    @property
+    def is_away(self) -> bool:
+        return not self.reachable
+
+    async def launch(self, start: Start) -> bool:
+        self.started.append(start.execution_id)
         return True
 
     async def cancel(self, execution_id: UUID, *, reason: str) -> bool:

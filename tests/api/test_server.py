@@ -38,7 +38,6 @@ async def port():
         http=ImpatientProtocol,
         lifespan="off",
         log_config=None,
-        h11_max_incomplete_event_size=LARGEST_HEAD,
     )
     server = uvicorn.Server(config)
     config.load()
@@ -97,5 +96,15 @@ async def test_a_second_request_that_trickles_in_is_cut_off_too(port):
 
 
 async def test_a_head_that_is_too_big_is_refused(port):
-    answer = await talk(port, b"GET / HTTP/1.1\r\nX: " + b"x" * 2 * LARGEST_HEAD)
-    assert answer.startswith(b"HTTP/1.1 400")
+    for end in (b"", b"\r\n\r\n"):
+        answer = await talk(port, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 2 * LARGEST_HEAD + end)
+        assert answer.startswith(b"HTTP/1.1 400")
+
+
+async def test_many_requests_on_one_connection_are_not_taken_for_one_head(port):
+    answer = await talk(port, *[REQUEST + b"h" * 5] * 200)
+    assert answer.count(b"HTTP/1.1 200") == 200
+
+
+async def test_requests_sent_at_once_are_answered_one_by_one(port):
+    assert (await talk(port, (REQUEST + b"hello") * 3)).count(b"hello") == 3
