@@ -122,6 +122,8 @@ class ExecutionInput(Frozen):
     trigger_node_id: str
     trigger_data: dict[str, JsonValue] = Field(default_factory=dict)
     lead_id: UUID | None = None
+    awaited_by: UUID | None = None
+    """The run that waits for the end of this one."""
     graph: Graph
     facts: Facts | None = None
     state: RunState | None = None
@@ -144,6 +146,13 @@ class BeginInput(Frozen):
     workflow_id: UUID
     execution_id: UUID
     lead_id: UUID | None = None
+
+
+class Kin(Frozen):
+    """A run, where its relations to other runs are asked about."""
+
+    workspace_id: UUID
+    execution_id: UUID
 
 
 class Begun(Frozen):

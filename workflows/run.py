@@ -108,6 +108,8 @@ class Run:
     def retry(self, key: str) -> None:
         """Let a held step go again; what was wrong may have been mended in the lead."""
         self.state.held.pop(key, None)
+        # It may have failed when it looked again: it begins anew.
+        self.state.sleeping.pop(key, None)
         self.state.lead = None
 
     def skip(self, key: str) -> list[Event]:
@@ -193,8 +195,12 @@ class Run:
         if key in state.ready:
             state.ready.remove(key)
         state.entered.pop(key, None)
-        if state.sleeping.pop(key, None):
+        slept = state.sleeping.pop(key, None)
+        if slept:
             state.lead = None
+        if slept and self.type_of(node).starts_runs:
+            # Nobody else waits for these: they would push out what happened to the lead.
+            state.inbox = [event for event in state.inbox if event.type not in slept.waits_for]
 
     def _follow(self, decisions: list[Decision]) -> list[Event]:
         """Turn the walk's decisions into events, deciding at once what needs no activity."""
