@@ -104,6 +104,8 @@ class RunState(BaseModel):
     """When each open step began; a wait's deadline counts from there."""
     held: dict[str, StepError] = Field(default_factory=dict)
     """Failed steps that wait for `retry_step` or `skip_step`."""
+    retries: dict[str, int] = Field(default_factory=dict)
+    """How often somebody had a step tried again."""
     inbox: list[Heard] = Field(default_factory=list)
     """Buffered from the start: an event that comes before its wait still counts."""
     paused: bool = False
@@ -183,6 +185,8 @@ class StepInput(Frozen):
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
     """For a node without an activity of its own: the outputs of the nodes it was reached from."""
     heard: tuple[Heard, ...] = ()
+    retries: int = 0
+    """How often somebody had the step tried again, for steps that wait."""
     entered_at: datetime | None = None
     began_at: datetime | None = None
     """When the run began; with `entered_at` only for steps that wait for events."""

@@ -108,6 +108,7 @@ class Run:
     def retry(self, key: str) -> None:
         """Let a held step go again; what was wrong may have been mended in the lead."""
         self.state.held.pop(key, None)
+        self.state.retries[key] = self.state.retries.get(key, 0) + 1
         # It may have failed when it looked again: it begins anew.
         self.state.sleeping.pop(key, None)
         self.state.lead = None
@@ -168,7 +169,7 @@ class Run:
         """Name what a waiting step looks at beside its scope."""
         state = self.state
         times = {"entered_at": state.entered.get(key), "began_at": state.began_at}
-        return {"heard": tuple(state.inbox), **times}
+        return {"heard": tuple(state.inbox), "retries": state.retries.get(key, 0), **times}
 
     def zone(self) -> str:
         """Return the lead's time zone, else the workspace's (nodes.md, Conditions)."""
@@ -195,6 +196,7 @@ class Run:
         if key in state.ready:
             state.ready.remove(key)
         state.entered.pop(key, None)
+        state.retries.pop(key, None)
         slept = state.sleeping.pop(key, None)
         if slept:
             state.lead = None

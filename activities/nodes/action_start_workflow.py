@@ -27,11 +27,17 @@ async def run(step: Step, world: World) -> Outcome:
     """Order the run under the effect's key, start it, and say whether there is more to wait for."""
     config: Config = step.config
     execution_id = await _order(step, world)
-    shown = {"execution_id": str(execution_id), "workflow_id": str(config.workflow_id)}
     if not config.wait:
         await _start(step, world, execution_id)
-        return Outcome(output={**shown, "status": "queued"})
+        return Outcome(output={**_shown(config, execution_id), "status": "queued"})
     ended = await _ending(step, world, execution_id)
+    for number in range(step.given.retries):
+        if ended is None or ended.status == "completed":
+            break
+        # Somebody had the step tried again since that one failed.
+        execution_id = await _order(step, world, f"execution {number + 2}")
+        ended = await _ending(step, world, execution_id)
+    shown = _shown(config, execution_id)
     if ended is None:
         return Outcome(output={**shown, "status": "queued"}, waits_for=(event_type(execution_id),))
     async with world.database.workspace(step.workspace_id) as session:
@@ -39,10 +45,14 @@ async def run(step: Step, world: World) -> Outcome:
     return _outcome(config, shown, ended)
 
 
-async def _order(step: Step, world: World) -> UUID:
+def _shown(config: Config, execution_id: UUID) -> dict[str, Any]:
+    return {"execution_id": str(execution_id), "workflow_id": str(config.workflow_id)}
+
+
+async def _order(step: Step, world: World, name: str = "execution") -> UUID:
     """Write the run's row, or find the one that an earlier attempt, or the run before a reset, wrote."""
     async with world.database.workspace(step.workspace_id) as session:
-        made = await effects.once(session, step.effect("execution"), lambda: _queue(step, session))
+        made = await effects.once(session, step.effect(name), lambda: _queue(step, session))
     return UUID(made["execution_id"])
 
 
@@ -82,7 +92,7 @@ async def _ending(step: Step, world: World, execution_id: UUID) -> Ending | None
             ended = await runs.ending(world.temporal, execution_id)
         except LookupError:
             return await _ending_by_row(step, world, execution_id)
-        except RPCError as error:
+        except (RPCError, RuntimeError) as error:
             raise StepPostponed("temporal_unavailable", "Temporal is out of reach.", seconds=1) from error
         if ended is not None:
             return ended

@@ -1,12 +1,16 @@
 """Runs that start runs: left to themselves, waited for, failing, cancelled, terminated, reset, nested."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import Client
 
+from api.mirror.mirror import Mirror
+from api.mirror.pace import Pace
 from db.reactions import MAX_HOPS
 from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import House, ok
@@ -87,33 +91,23 @@ async def test_a_step_ends_with_the_run_it_waits_for_and_gives_its_output(house:
     assert row["collected_at"] is not None
 
 
-@pytest.mark.parametrize(
-    ("config", "status", "handle"),
-    [
-        ({}, "failed", None),
-        ({"onError": "branch"}, "completed", "error"),
-        ({"onChildFailure": "continue"}, "completed", "default"),
-    ],
-)
-async def test_a_failed_child_fails_the_step_unless_it_goes_on(
-    house: House, config: dict[str, Any], status: str, handle: str | None
-):
+async def test_a_failed_child_fails_the_step_unless_it_goes_on(house: House):
     other = await house.workflow(chain(HAND, node("no", "UTILITY_FAIL", "No", message="no luck")), fields=())
-    parts = (HAND, call(other, wait=True, **config), DONE)
-    drawn = graph(*parts, edge("hand", "call"), edge("call", "done", handle))
-    workflow = await house.workflow(drawn, fields=())
+    strict, lenient = call(other, wait=True, onError="branch"), call(other, wait=True)
+    lenient = node("lenient", lenient["type"], **lenient["data"]["config"], onChildFailure="continue")
+    ways = (edge("hand", "call"), edge("hand", "lenient"), edge("call", "done", "error"))
+    workflow = await house.workflow(graph(HAND, strict, lenient, DONE, *ways), fields=())
     execution_id = await house.start(workflow)
-    assert (await house.ended(execution_id))["status"] == status
-    (child,) = await children(house, execution_id)
-    assert (await house.ended(UUID(child["id"])))["status"] == "failed"
-    step = (await house.steps(execution_id))["call"]
-    assert step["handle"] == handle
-    if "onChildFailure" in config:
-        assert step["output_data"]["status"] == "failed"
-        assert step["output_data"]["error"] == {"type": "node_failed", "message": "No: no luck"}
-    else:
-        assert step["error"]["type"] == "child_failed"
-        assert step["error"]["message"] == f"The execution {child['id']} failed (node_failed): No: no luck"
+    assert (await house.ended(execution_id))["status"] == "completed"
+    for child in await children(house, execution_id):
+        assert (await house.ended(UUID(child["id"])))["status_reason"] == "node_failed"
+    steps = await house.steps(execution_id)
+    assert (steps["call"]["status"], steps["call"]["handle"]) == ("failed", "error")
+    assert steps["call"]["error"]["type"] == "child_failed"
+    assert steps["call"]["error"]["message"].endswith(" failed (node_failed): No: no luck")
+    output = steps["lenient"]["output_data"]
+    assert (output["status"], output["outcome"], output["output"]) == ("failed", "node_failed", None)
+    assert output["error"] == {"type": "node_failed", "message": "No: no luck"}
 
 
 async def sleeper(house: House, **config: Any) -> dict[str, Any]:
@@ -189,14 +183,71 @@ async def test_runs_that_start_each_other_end_at_the_limit(house: House):
     assert error == f"{MAX_HOPS} runs in a row have started each other."
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"), [("pause", "workflow_paused"), ("archive", "workflow_archived")]
-)
-async def test_a_workflow_that_takes_no_runs_fails_the_step(house: House, change: str, reason: str):
-    other = await greeter(house)
-    workflow = await house.workflow(chain(HAND, call(other)), fields=())
-    await ok(house.api.post(f"/v1/workflows/{other['id']}/{change}"))
+async def test_what_cannot_be_started_is_not_published(house: House):
+    made = (await ok(house.api.post("/v1/workflows", json={"name": "Calls"}))).json()
+    path = f"/v1/workflows/{made['id']}"
+    for called, wait, code, field in (
+        ({"id": str(UUID(int=7))}, False, "unknown_workflow", "workflowId"),
+        (made, True, "waits_for_itself", "wait"),
+    ):
+        drawn = chain(HAND, call(called, wait=wait), DONE)
+        etag = (await ok(house.api.get(f"{path}/graph"))).headers["ETag"]
+        saved = await ok(house.api.put(f"{path}/graph", json=drawn, headers={"If-Match": etag}))
+        assert [one["code"] for one in saved.json()["problems"]] == [code]
+        checked = (await ok(house.api.post(f"{path}/graph/validate", json=drawn))).json()
+        assert (checked["valid"], checked["problems"][0]["severity"]) == (False, "error")
+        refused = await house.api.post(f"{path}/publish")
+        (error,) = refused.json()["errors"]
+        assert (refused.status_code, error["code"], error["node_id"]) == (422, code, "call")
+        assert error["pointer"] == f"/nodes/1/data/config/{field}"
+        assert error["remedy"]
+
+
+async def test_a_child_takes_a_quota_of_its_own(house: House):
+    workflow = await house.workflow(chain(HAND, call(await greeter(house), wait=True)), fields=())
+    await house.rows("UPDATE usage_quotas SET quota_limit = 1 WHERE quota_key = 'executions' RETURNING id")
     execution_id = await house.start(workflow)
     assert (await house.ended(execution_id))["status"] == "failed"
-    assert (await house.steps(execution_id))["call"]["error"]["type"] == reason
-    assert await children(house, execution_id) == []
+    (child,) = await children(house, execution_id)
+    assert (await house.ended(UUID(child["id"])))["status_reason"] == "quota_exceeded"
+    assert "(quota_exceeded)" in (await house.steps(execution_id))["call"]["error"]["message"]
+
+
+async def test_a_held_step_that_is_tried_again_starts_another_child(house: House):
+    other = await house.workflow(chain(HAND, node("no", "UTILITY_FAIL", message="no luck")), fields=())
+    workflow = await house.workflow(chain(HAND, call(other, wait=True), DONE), fields=())
+    settings = {"settings": {"hold_failures": True}}
+    await ok(house.api.patch(f"/v1/workflows/{workflow['id']}", json=settings))
+    execution_id = await house.start(workflow)
+    await house.until(execution_id, lambda run: run["status_reason"] == "step_held")
+    await mend(house, other)
+    step = (await house.steps(execution_id))["call"]
+    await ok(house.api.post(f"/v1/executions/{execution_id}/steps/{step['id']}/retry"))
+    assert (await house.ended(execution_id))["status"] == "completed"
+    second, first = await children(house, execution_id)
+    assert (first["status"], (await house.ended(UUID(second["id"])))["status"]) == ("failed", "completed")
+    assert (await house.steps(execution_id))["call"]["output_data"]["execution_id"] == second["id"]
+
+
+async def mend(house: House, workflow: dict[str, Any]) -> None:
+    """Publish a version that does not fail."""
+    path = f"/v1/workflows/{workflow['id']}"
+    etag = (await ok(house.api.get(f"{path}/graph"))).headers["ETag"]
+    await ok(house.api.put(f"{path}/graph", json=chain(HAND, DONE), headers={"If-Match": etag}))
+    await ok(house.api.post(f"{path}/publish"))
+
+
+async def test_the_sweep_alone_finds_the_end_of_a_child_that_told_nobody(
+    house: House, temporal_client: Client, database_url: str
+):
+    execution_id = await house.start(await sleeper(house))
+    child_id = await only_child(house, execution_id)
+    await house.temporal.get_workflow_handle(f"execution-{child_id}").terminate(reason="had enough")
+    other = Mirror(temporal_client, house.database, database_url=database_url, pace=Pace(sweep=0.5))
+    sweeping = asyncio.create_task(other.run())
+    try:
+        assert (await house.ended(execution_id))["status"] == "failed"
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+    assert (await house.steps(execution_id))["call"]["error"]["type"] == "child_failed"
