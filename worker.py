@@ -23,6 +23,7 @@ from activities.clients import addresses, http, schedules, smtp, temporal
 from activities.clients.addresses import Destination
 from activities.deliveries import Deliveries
 from activities.interceptors import MirrorInterceptor
+from activities.kin import Relations
 from activities.schedules import Schedules
 from activities.steps import Steps
 from activities.upkeep import Upkeep
@@ -43,7 +44,9 @@ NOWHERE = StorageDriverStoreContext(target=None)
 QUEUES = ("mail", "http", "webhooks")
 """One queue for each class of vendor, so that each has its own limits (design §5)."""
 
-PURE = tuple(f"workflows.{name}" for name in ("control", "failures", "graph", "messages", "nodetype", "run"))
+PURE = tuple(
+    f"workflows.{name}" for name in ("control", "failures", "graph", "kin", "messages", "nodetype", "run")
+)
 """What the workflow files import. It comes, with all that it imports itself, once from outside instead of
 again for every run (1 ms against 25 ms); that it is pure the strict runner shows, which passes nothing."""
 
@@ -119,7 +122,7 @@ def by_queue(world: World) -> dict[str, list[Callable[..., Any]]]:
     steps, begin, upkeep, deliveries = Steps(world), Begin(world), Upkeep(world), Deliveries(world)
     found = {queue: list(steps.activities(queue or None)) for queue in ("", *QUEUES)}
     found[""] += [begin.begin, upkeep.roll_quotas, upkeep.keep_log_partitions, upkeep.tidy]
-    found[""] += Schedules(world).activities()
+    found[""] += [*Schedules(world).activities(), Relations(world).cancel_awaited]
     found["webhooks"].append(deliveries.deliver_webhook)
     return {queue: activities for queue, activities in found.items() if activities}
 

@@ -11,27 +11,20 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.common import (
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
+from activities.clients import runs
+from activities.clients.runs import unless_not_found, workflow_id_of
 from api.batches import Batches
 from db import starts
 from db.session import Database
 from db.starts import Start
-from workflows.messages import Command, ExecutionInput, Heard
+from workflows.messages import Command, Heard
 
 log = structlog.get_logger()
 
 OUTAGES = (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout)
 """A lazy Temporal client whose server is away raises RuntimeError."""
-RPC_TIMEOUT = timedelta(seconds=5)
 UPDATE_TIMEOUT = timedelta(seconds=10)
 """An update waits for a worker to take it in."""
 PAUSE = 5.0
@@ -97,11 +90,8 @@ class Starter:
 
         Raises RPCError or RuntimeError when Temporal cannot be reached.
         """
-        handle = self._temporal.get_workflow_handle(workflow_id_of(execution_id))
-        try:
-            await handle.cancel(reason=reason, rpc_timeout=RPC_TIMEOUT)
-        except RPCError as error:
-            return _unless_not_found(error)
+        if not await runs.cancel(self._temporal, execution_id, reason=reason):
+            return False
         self._hint(execution_id)
         return True
 
@@ -116,17 +106,14 @@ class Starter:
         except WorkflowUpdateFailedError as refusal:
             raise refusal.cause from refusal
         except RPCError as error:
-            return _unless_not_found(error)
+            return unless_not_found(error)
         self._hint(execution_id)
         return True
 
     async def tell(self, execution_id: UUID, event: Heard) -> bool:
         """Tell a run of an event; False if there is no such open run. Raises as `command` in an outage."""
-        handle = self._temporal.get_workflow_handle(workflow_id_of(execution_id))
-        try:
-            await handle.signal("event", event, rpc_timeout=RPC_TIMEOUT)
-        except RPCError as error:
-            return _unless_not_found(error)
+        if not await runs.tell(self._temporal, execution_id, event):
+            return False
         self._hint(execution_id)
         return True
 
@@ -145,7 +132,7 @@ class Starter:
         log.warning("start postponed", execution_id=str(execution_id), reason=str(error)[:200])
 
     async def _start(self, start: Start) -> bool:
-        run_id = await self._start_workflow(start.input, summary=start.workflow_name)
+        run_id = await runs.begin(self._temporal, start, task_queue=self._task_queue)
         self._hint(start.execution_id)
         await self._notes.add(start.workspace_id, (start.execution_id, run_id))
         return True
@@ -159,45 +146,3 @@ class Starter:
         async with self._database.workspace(workspace_id) as session:
             await starts.release(session, workspace_id, execution_ids)
         return [None] * len(execution_ids)
-
-    async def _start_workflow(self, given: ExecutionInput, *, summary: str) -> str | None:
-        try:
-            handle = await self._temporal.start_workflow(
-                "ExecutionWorkflow",
-                given,
-                id=workflow_id_of(given.execution_id),
-                task_queue=self._task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                search_attributes=search_attributes(given),
-                static_summary=summary,
-                rpc_timeout=RPC_TIMEOUT,
-            )
-        except WorkflowAlreadyStartedError as error:
-            return error.run_id
-        return handle.result_run_id or handle.first_execution_run_id
-
-
-def _unless_not_found(error: RPCError) -> bool:
-    """Answer False for a run that is not there; anything else is an outage."""
-    if error.status != RPCStatusCode.NOT_FOUND:
-        raise error
-    return False
-
-
-def workflow_id_of(execution_id: UUID) -> str:
-    """Name an execution's Temporal workflow."""
-    return f"execution-{execution_id}"
-
-
-def search_attributes(given: ExecutionInput) -> TypedSearchAttributes:
-    """Name the run for operators; these stand in the clear, so they hold ids only."""
-    values = {
-        "FlowTrackWorkspaceId": str(given.workspace_id),
-        "FlowTrackWorkflowId": str(given.workflow_id),
-        "FlowTrackLeadId": str(given.lead_id) if given.lead_id else None,
-        "FlowTrackTrigger": given.trigger_type,
-    }
-    return TypedSearchAttributes(
-        [SearchAttributePair(SearchAttributeKey.for_keyword(k), v) for k, v in values.items() if v]
-    )

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 DOORS = frozenset(
     {
         "door_api_key",
+        "door_awaited_executions",
         "door_claim_queued",
         "door_create_workspace",
         "door_delete_user",
@@ -107,6 +108,17 @@ class OpenExecution:
     execution_id: UUID
     status: str
     temporal_run_id: str | None
+
+
+@dataclass(frozen=True)
+class AwaitedExecution:
+    """An execution whose end a step waits for, where one of the two runs is over and the other not told."""
+
+    workspace_id: UUID
+    execution_id: UUID
+    is_open: bool
+    parent_id: UUID | None
+    parent_is_open: bool
 
 
 @dataclass(frozen=True)
@@ -224,6 +236,15 @@ async def open_executions(session: AsyncSession, *, silent_for: timedelta, limit
     values = {"silent_for": silent_for, "limit": limit}
     rows = await _rows(session, "door_open_executions(:silent_for, :limit)", values)
     return [OpenExecution(**row) for row in rows]
+
+
+async def awaited_executions(
+    session: AsyncSession, *, after: UUID | None = None, limit: int = 200
+) -> list[AwaitedExecution]:
+    """List executions that are awaited while they, or the run that waits, are over, by id."""
+    values = {"after": after or UUID(int=0), "limit": limit}
+    rows = await _rows(session, "door_awaited_executions(:after, :limit)", values)
+    return [AwaitedExecution(**row) for row in rows]
 
 
 async def due_deliveries(

@@ -33,10 +33,16 @@ async def executions(
     status: str | None = None,
     workflow_id: UUID | None = None,
     lead_id: UUID | None = None,
+    cause_execution_id: UUID | None = None,
 ) -> list[Execution]:
     """List executions, newest first."""
     query = _executions(workspace_id)
-    wanted = {"status": status, "workflow_id": workflow_id, "lead_id": lead_id}
+    wanted = {
+        "status": status,
+        "workflow_id": workflow_id,
+        "lead_id": lead_id,
+        "cause_execution_id": cause_execution_id,
+    }
     for column, value in wanted.items():
         if value is not None:
             query = query.where(getattr(WorkflowExecution, column) == value)

@@ -32,6 +32,17 @@ class Entry:
     trigger: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True)
+class Cause:
+    """The run that orders another one."""
+
+    execution_id: UUID
+    hops: int
+    """How many runs then stand before the new one."""
+    awaiting_step: str | None = None
+    """The key of the step that waits for its end, if one does."""
+
+
 async def entry(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) -> Entry | None:
     """Find a workflow's published version and the trigger that a run by hand starts at."""
     given = {"workspace_id": workspace_id, "workflow_id": workflow_id}
@@ -50,6 +61,7 @@ async def queue(
     trigger_data: Mapping[str, Any],
     lead_id: UUID | None = None,
     idempotency_key: str | None = None,
+    cause: Cause | None = None,
 ) -> UUID:
     """Order a run and note its use; the caller starts it after the commit, or the dispatcher does."""
     execution_id = uuid7()
@@ -65,6 +77,9 @@ async def queue(
         # Inside a WITH, SQLAlchemy leaves out its own defaults.
         dispatch_attempts=0,
         idempotency_key=idempotency_key,
+        cause_execution_id=cause.execution_id if cause else None,
+        awaited_step=cause.awaiting_step if cause else None,
+        hops=cause.hops if cause else 0,
         trigger_data=dict(trigger_data),
     )
     usage = insert(UsageEvent).values(

@@ -88,6 +88,7 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
             trigger_node_id=execution.trigger_node_id,
             trigger_data=execution.trigger_data,
             lead_id=execution.lead_id,
+            awaited_by=execution.cause_execution_id if execution.awaited_step else None,
             graph=Graph.model_validate(graph),
             holds_failures=bool(settings.get("hold_failures")),
         ),

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from db.models import Workflow, WorkflowVersion
+from workflows.callees import Other
 
 Status = Literal["draft", "active", "paused", "archived"]
 CHANGEABLE = ("name", "description", "slug", "settings")
@@ -98,6 +99,19 @@ async def page(
     if search:
         query = query.where(Workflow.name.icontains(search, autoescape=True))
     return (await session.execute(query.order_by(Workflow.id.desc()).limit(limit))).scalars().all()
+
+
+async def others(
+    session: AsyncSession, workspace_id: UUID, workflow_ids: Collection[UUID]
+) -> dict[UUID, Other]:
+    """Tell what those need to know of these workflows who start runs of them."""
+    query = select(Workflow.id, Workflow.name, Workflow.status, Workflow.published_version_id).where(
+        Workflow.workspace_id == workspace_id,
+        Workflow.id.in_(workflow_ids),
+        Workflow.deleted_at.is_(None),
+    )
+    rows = await session.execute(query)
+    return {id_: Other(name, status, version_id is not None) for id_, name, status, version_id in rows}
 
 
 async def published_versions(

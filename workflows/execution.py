@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from workflows.control import Controlled
 from workflows.failures import FAILURES, failed, is_final, told_by
 from workflows.graph import Node, summary
+from workflows.kin import release, tell_parent
 from workflows.messages import (
     BeginInput,
     Begun,
@@ -59,6 +60,17 @@ class ExecutionWorkflow(Controlled):
 
     @workflow.run
     async def run(self, start: ExecutionInput) -> ExecutionResult:
+        """Run to the end, which the run that waits for this one, and those it waits for, learn of."""
+        try:
+            result = await self._run_through()
+        except (*FAILURES, asyncio.CancelledError):
+            await release(start, self._run)
+            await tell_parent(start)
+            raise
+        await tell_parent(start)
+        return result
+
+    async def _run_through(self) -> ExecutionResult:
         """Admit the execution, walk its graph to the end, and say how it ended."""
         try:
             await self._enter()
@@ -173,7 +185,7 @@ class ExecutionWorkflow(Controlled):
         """Do a step's work; while it rests, wait for its time or look again at what came."""
         state = self._run.state
         state.entered.setdefault(key, workflow.now())
-        outcome = state.sleeping.get(key) or await self._work(key, node)
+        outcome = state.sleeping.get(key) or await self._look(key, node)
         while outcome.rests:
             state.sleeping[key] = outcome
             if self._draining:
@@ -181,7 +193,7 @@ class ExecutionWorkflow(Controlled):
                 raise asyncio.CancelledError
             if await self._rest(key, node, outcome):
                 return outcome
-            outcome = await self._work(key, node)
+            outcome = await self._look(key, node)
         return outcome
 
     async def _rest(self, key: str, node: Node, outcome: Outcome) -> bool:
@@ -200,8 +212,19 @@ class ExecutionWorkflow(Controlled):
         self._run.state.lead = None
         return False
 
-    async def _work(self, key: str, node: Node) -> Outcome:
+    async def _look(self, key: str, node: Node) -> Outcome:
+        """Do the step's work, and note what it waits for and what came while it worked."""
         self._news.discard(key)
+        heard = self._meanwhile[key] = set()
+        try:
+            outcome = await self._work(key, node)
+        finally:
+            del self._meanwhile[key]
+        if not heard.isdisjoint(outcome.waits_for):
+            self._news.add(key)
+        return outcome
+
+    async def _work(self, key: str, node: Node) -> Outcome:
         self._steps += 1
         node_type = self._run.type_of(node)
         step = self._step(key, node)
@@ -292,5 +315,8 @@ class ExecutionWorkflow(Controlled):
 
     async def _continue_as_new(self) -> None:
         await workflow.wait_condition(workflow.all_handlers_finished)
+        for key in self._news:
+            # What came too late to be looked at here is looked at there.
+            self._run.state.sleeping.pop(key, None)
         update = {"state": self._run.state, "facts": self._run.facts}
         workflow.continue_as_new(self._start.model_copy(update=update))

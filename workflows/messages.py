@@ -112,6 +112,8 @@ class RunState(BaseModel):
     """When each open step began; a wait's deadline counts from there."""
     held: dict[str, StepError] = Field(default_factory=dict)
     """Failed steps that wait for `retry_step` or `skip_step`."""
+    retries: dict[str, int] = Field(default_factory=dict)
+    """How often somebody had a step tried again."""
     inbox: list[Heard] = Field(default_factory=list)
     """Buffered from the start: an event that comes before its wait still counts."""
     paused: bool = False
@@ -130,6 +132,8 @@ class ExecutionInput(Frozen):
     trigger_node_id: str
     trigger_data: dict[str, JsonValue] = Field(default_factory=dict)
     lead_id: UUID | None = None
+    awaited_by: UUID | None = None
+    """The run that waits for the end of this one."""
     graph: Graph
     facts: Facts | None = None
     state: RunState | None = None
@@ -152,6 +156,13 @@ class BeginInput(Frozen):
     workflow_id: UUID
     execution_id: UUID
     lead_id: UUID | None = None
+
+
+class Kin(Frozen):
+    """A run, where its relations to other runs are asked about."""
+
+    workspace_id: UUID
+    execution_id: UUID
 
 
 class Begun(Frozen):
@@ -182,6 +193,8 @@ class StepInput(Frozen):
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
     """For a node without an activity of its own: the outputs of the nodes it was reached from."""
     heard: tuple[Heard, ...] = ()
+    retries: int = 0
+    """How often somebody had the step tried again, for steps that wait."""
     entered_at: datetime | None = None
     began_at: datetime | None = None
     """When the run began; with `entered_at` only for steps that wait for events."""

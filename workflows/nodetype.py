@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from inspect import isclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -198,6 +199,15 @@ def _admits(part: type[BaseModel], written: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
+class Callee:
+    """Another workflow that a node starts runs of."""
+
+    workflow_id: UUID
+    waits: bool
+    """The node waits for their ends."""
+
+
+@dataclass(frozen=True)
 class Situation:
     """What a pure decision may look at."""
 
@@ -244,6 +254,8 @@ class NodeType:
     """Decided by the walk alone: no activity, no event."""
     waits: ClassVar[bool] = False
     """Its activity is shown the events that the run heard, and may ask to be woken by more."""
+    starts_runs: ClassVar[bool] = False
+    """It may wait for runs that it started, which end with its own run (`callee`)."""
     never_runs: ClassVar[bool] = False
     timeout: ClassVar[timedelta] = timedelta(seconds=10)
     requires_lead: ClassVar[bool] = False
@@ -285,6 +297,11 @@ class NodeType:
     def flaws(cls, config: NodeConfig, edges: tuple[EdgeRule, ...]) -> list[Problem]:
         """Return what only this type can see is wrong at publish; pointers begin at the config."""
         return []
+
+    @classmethod
+    def callee(cls, config: NodeConfig) -> Callee | None:
+        """Name the workflow that a node with this config starts; only where it `starts_runs`."""
+        return None
 
     @classmethod
     def start_to_close(cls, config: NodeConfig) -> timedelta:

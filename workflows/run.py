@@ -151,6 +151,9 @@ class Run:
     def retry(self, key: str) -> None:
         """Let a held step go again; what was wrong may have been mended in the lead."""
         self.state.held.pop(key, None)
+        self.state.retries[key] = self.state.retries.get(key, 0) + 1
+        # It may have failed when it looked again: it begins anew.
+        self.state.sleeping.pop(key, None)
         self.state.lead = None
 
     def skip(self, key: str) -> list[Event]:
@@ -218,7 +221,7 @@ class Run:
         """Name what a waiting step looks at beside its scope."""
         state = self.state
         times = {"entered_at": state.entered.get(key), "began_at": state.began_at}
-        return {"heard": tuple(state.inbox), **times}
+        return {"heard": tuple(state.inbox), "retries": state.retries.get(key, 0), **times}
 
     def zone(self) -> str:
         """Return the lead's time zone, else the workspace's (nodes.md, Conditions)."""
@@ -281,8 +284,13 @@ class Run:
             state.ready.remove(key)
         state.entered.pop(key, None)
         state.held.pop(key, None)
-        if state.sleeping.pop(key, None):
+        state.retries.pop(key, None)
+        slept = state.sleeping.pop(key, None)
+        if slept:
             state.lead = None
+        if slept and self.type_of(self.node_of(key)).starts_runs:
+            # Nobody else waits for these: they would push out what happened to the lead.
+            state.inbox = [event for event in state.inbox if event.type not in slept.waits_for]
 
     def _go_on(self, node: Node, visit: int, outcome: Outcome) -> list[Event]:
         """Leave a node, and whatever its loop's turn left under way."""

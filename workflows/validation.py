@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from workflows import joins, nodes, publish, references, rounds, shape
+from workflows import callees, joins, nodes, publish, references, rounds, shape
+from workflows.callees import Neighbours
 from workflows.drawing import Drawing, Placed
 from workflows.messages import EdgeRule
 from workflows.problems import Problem
@@ -18,10 +19,16 @@ SAVED = frozenset({"unknown_node_type"})
 """What is refused even in a draft; everything else may be mended later."""
 
 
-def problems(draft: Draft, fields: Sequence[Field], *, publishing: bool) -> list[Problem]:
-    """List every problem, errors first; in a draft that is only saved, what can wait is a warning."""
+def problems(
+    draft: Draft, fields: Sequence[Field], *, publishing: bool, neighbours: Neighbours | None = None
+) -> list[Problem]:
+    """List every problem, errors first; in a draft that is only saved, what can wait is a warning.
+
+    Whether other workflows can be started is judged where `neighbours` tell of them.
+    """
     drawing = Drawing(draft)
     found = list(_found(drawing, fields))
+    found += callees.problems(drawing, neighbours) if neighbours else ()
     if not any(problem.severity == "error" for problem in found):
         found += _too_large(drawing)
     if not publishing:

@@ -41,6 +41,8 @@ class Look:
     """When it closed, if this look found out."""
     missing: bool = False
     """Temporal has no run of it."""
+    has_kin: bool = False
+    """It closed, and there may be a run that waits for it, or for which it waited."""
 
 
 class Follower:
@@ -229,7 +231,12 @@ class Follower:
         else:
             remember(self._tracks, track.execution_id, track, most=KEPT)
         ended = track.projection.ended
-        return Look(advanced=advanced, closed=track.is_over, closed_at=ended.at if ended else None)
+        return Look(
+            advanced=advanced,
+            closed=track.is_over,
+            closed_at=ended.at if ended else None,
+            has_kin=track.is_over and track.projection.has_kin,
+        )
 
     def _is_settled(self, execution_id: UUID) -> bool:
         _, since = self._closed.get(execution_id, ("", -SETTLED))

@@ -16,6 +16,7 @@ from temporalio.service import RPCError
 
 from api.mirror.follower import Follower, Look
 from api.mirror.history import Histories
+from api.mirror.kin import Keeper
 from api.mirror.pace import Pace
 from api.mirror.sweep import Sweep
 from db import mirrors
@@ -51,7 +52,9 @@ class Mirror:
         self.pace = pace or Pace()
         histories = Histories(client)
         self.follower = Follower(histories, database, verbose=verbose)
-        self._sweep = Sweep(self.follower, histories, database, pace=self.pace, hint=self.hint)
+        keep = Keeper(client, database, hint=self.hint)
+        self._keep = keep
+        self._sweep = Sweep(self.follower, histories, database, pace=self.pace, hint=self.hint, keep=keep)
         self._url = database_url
         self._watches: dict[UUID, Watch] = {}
         self._queue: list[tuple[float, UUID]] = []
@@ -120,6 +123,8 @@ class Mirror:
     async def _attend(self, execution_id: UUID, watch: Watch) -> None:
         try:
             looked = await self.follower.look(execution_id)
+            if looked.has_kin:
+                await self._keep()
         except Exception as error:
             self._stumble(f"look {execution_id}", error)
             self._again(execution_id, watch, min(watch.pause * 2, self.pace.patience))

@@ -23,7 +23,7 @@ from api.mirror.events import (
     Woke,
 )
 from api.mirror.pages import Pages
-from api.mirror.state import OpenStep, State, began, feeding, masked
+from api.mirror.state import OpenStep, State, began, feeding, masked, waited
 from workflows.graph import summary
 from workflows.messages import Begun, ExecutionInput, Outcome, StepError
 from workflows.run import Dropped, Looped, Passed, Ready, Run, Skipped
@@ -61,6 +61,14 @@ class Projection:
         """Give what the run that continues this one goes on from, besides its own first event."""
         keep = {"steps", "status", "reason", "cancel_cause"}
         return State.model_validate(self.state.model_dump(include=keep))
+
+    @property
+    def has_kin(self) -> bool:
+        """Tell whether another run may wait for this one, or this one for others."""
+        if self._start is None or self._run is None:
+            return False
+        types = (self._run.type_of(node) for node in self._run.graph.nodes)
+        return self._start.awaited_by is not None or any(one.starts_runs for one in types)
 
     def frozen(self) -> dict[str, Any]:
         """Give the state as JSON, without what no later event needs: lead, variables, items, most outputs."""
@@ -254,8 +262,7 @@ class Projection:
                 return
             self._live().state.sleeping[key] = end.result
             self._show(event, key, step, "running", outcome=end.result)
-            until = f"until {end.result.wake_at:%F %T}" if end.result.wake_at else "for an event"
-            self.pages.narrate(self._live().node_of(key), key, f"waits {until}")
+            self.pages.narrate(self._live().node_of(key), key, waited(end.result))
 
     def _finish(self, event: Event, key: str, step: OpenStep, outcome: Outcome) -> None:
         del self.state.steps[key]

@@ -46,6 +46,14 @@ def began(event: Event, step: OpenStep, outcome: Outcome) -> datetime:
     return max(step.decided_at, event.at - timedelta(milliseconds=outcome.ms))
 
 
+def waited(outcome: Outcome) -> str:
+    """Say what a resting step waits for."""
+    if outcome.wake_at is not None:
+        return f"waits until {outcome.wake_at:%F %T}"
+    own = [type_ for type_ in outcome.waits_for if type_.startswith("execution ")]
+    return f"waits for the {own[0]}" if own else "waits for an event"
+
+
 def feeding(run: Run) -> set[str]:
     """Name the nodes whose outputs a node that decides itself may still have to pass on."""
     graph = run.graph

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from api.mirror.follower import Follower, Look
 from api.mirror.history import Histories, UnknownRun
+from api.mirror.kin import Keeper
 from api.mirror.pace import Pace
 from db import doors, executions, steps
 from db.doors import OpenExecution
@@ -30,12 +31,14 @@ class Sweep:
         *,
         pace: Pace,
         hint: Callable[[UUID], None],
+        keep: Keeper,
     ) -> None:
         self._follower = follower
         self._histories = histories
         self._database = database
         self._pace = pace
         self._hint = hint
+        self._keep = keep
         self._watermark = datetime.now(UTC) - pace.reach
 
     async def __call__(self, *, everything: bool = False) -> None:
@@ -46,6 +49,7 @@ class Sweep:
                 self._hint(run.execution_id)
         self._watermark = began
         await self._look_at_open(began, self._pace.silence if not everything else timedelta())
+        await self._keep()
 
     async def _look_at_open(self, began: datetime, silence: timedelta) -> None:
         while True:

@@ -11,13 +11,13 @@ from sqlalchemy.exc import IntegrityError
 from starlette.background import BackgroundTask
 from temporalio.service import RPCError
 
+from activities.clients.runs import workflow_id_of
 from api import errors
 from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window
 from api.deps import Config, OurPlatform, Platform, Session
 from api.idempotency import Idempotent, Made
 from api.schemas import Data, Given, Id, JsonObject, Shown
-from api.starter import workflow_id_of
 from db import leads, runs
 from db import listing as stored
 from db.models.executions import OPEN_STATUSES
@@ -71,6 +71,9 @@ class ExecutionShown(Shown):
     output_data: Any
     error: JsonObject | None
     rerun_of: UUID | None
+    cause_execution_id: UUID | None = Field(
+        description="The execution whose step started this one, or changed the lead that it reacts to."
+    )
     queued_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -97,6 +100,7 @@ class ExecutionQuery(Window):
     status: Status | None = None
     workflow_id: UUID | None = None
     lead_id: UUID | None = None
+    cause: UUID | None = Field(None, description="Only those that this execution caused.")
 
 
 class ExecutionGiven(Given):
@@ -164,6 +168,7 @@ async def executions_list(
         status=query.status,
         workflow_id=query.workflow_id,
         lead_id=query.lead_id,
+        cause_execution_id=query.cause,
     )
     rows, following = cursors.page(found, "id")
     data = [ExecutionShown.of(row, platform.config) for row in rows]

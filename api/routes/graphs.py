@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import errors, etags, submissions
+from api import drafts, errors, etags, submissions
 from api.auth import Caller, requires
 from api.deps import Session
 from api.schemas import Id, JsonObject
-from db import fields, graphs
-from workflows import reactflow, validation
+from db import graphs
+from workflows import reactflow
 from workflows.problems import Problem
 from workflows.reactflow import Draft
 
@@ -116,8 +116,7 @@ async def graph_update(
     if loaded is None:
         raise errors.NotFound()
     draft = _read(body)
-    form = await fields.form(session, caller.workspace_id, workflow_id)
-    found = validation.problems(draft, form, publishing=False)
+    found = await drafts.problems(session, caller.workspace_id, workflow_id, draft, publishing=False)
     _refuse([problem for problem in found if problem.severity == "error"])
     try:
         version = await graphs.replace(
@@ -149,8 +148,7 @@ async def graph_validate(
     reading = reactflow.read(body)
     if reading.draft is None:
         return GraphChecked(valid=False, problems=_told(reading.problems))
-    form = await fields.form(session, caller.workspace_id, workflow_id)
-    found = validation.problems(reading.draft, form, publishing=True)
+    found = await drafts.problems(session, caller.workspace_id, workflow_id, reading.draft, publishing=True)
     return GraphChecked(valid=not any(p.severity == "error" for p in found), problems=_told(found))
 
 

@@ -8,16 +8,16 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import ConfigDict, Field
 
-from api import errors, etags, submissions
+from api import drafts, errors, etags, submissions
 from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window, Windowed
 from api.deps import OurPlatform, Session
 from api.idempotency import Idempotent, Made
 from api.planner import OurPlans
 from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Settings, Shown
-from db import fields, forms, graphs, hooks, versions, workflows
+from db import forms, graphs, hooks, versions, workflows
 from db.models import Workflow
-from workflows import publish, validation
+from workflows import publish
 
 router = APIRouter(tags=["workflows"])
 
@@ -201,8 +201,7 @@ async def workflow_publish(
     expected = etags.required(if_match) if if_match else None
     if expected is not None and expected != loaded.version:
         raise errors.StaleVersion()
-    form = await fields.form(session, caller.workspace_id, workflow_id)
-    found = validation.problems(loaded.draft, form, publishing=True)
+    found = await drafts.problems(session, caller.workspace_id, workflow_id, loaded.draft, publishing=True)
     wrong = [problem for problem in found if problem.severity == "error"]
     if wrong:
         raise errors.Invalid("The graph cannot be published yet.", errors=submissions.details(wrong))

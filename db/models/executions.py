@@ -21,7 +21,7 @@ from db.models.base import (
     unique,
 )
 
-TRIGGER_TYPES = ("FORM", "MANUAL", "WEBHOOK", "SCHEDULE", "LEAD_EVENT", "API")
+TRIGGER_TYPES = ("FORM", "MANUAL", "WEBHOOK", "SCHEDULE", "LEAD_EVENT", "API", "WORKFLOW")
 EXECUTION_STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled")
 OPEN_STATUSES = ("queued", "running", "waiting")
 STEP_STATUSES = ("running", "completed", "failed", "skipped", "cancelled")
@@ -64,6 +64,11 @@ class WorkflowExecution(Tenant, Timestamps, Base):
         # Temporal's workflow ids are one namespace for all workspaces, and so are the ids they are made of.
         door_index("door_workflow_executions_id", "id", is_unique=True),
         door_index(
+            "door_workflow_executions_awaited",
+            "id",
+            where="awaited_step IS NOT NULL AND collected_at IS NULL",
+        ),
+        door_index(
             "door_workflow_executions_open",
             "queued_at",
             where="status IN ('queued', 'running', 'waiting')",
@@ -83,7 +88,11 @@ class WorkflowExecution(Tenant, Timestamps, Base):
     error: Mapped[dict[str, Any] | None]
     rerun_of: Mapped[UUID | None]
     cause_execution_id: Mapped[UUID | None]
-    """The run whose step changed the lead that this one reacts to."""
+    """The run whose step started this one, or changed the lead that this one reacts to."""
+    awaited_step: Mapped[str | None]
+    """The key of the step there that waits for the end of this one."""
+    collected_at: Mapped[datetime | None]
+    """When that step took the end in; until then the two runs are kept in touch (api/mirror/kin.py)."""
     hops: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """How many runs stand between this one and what came from outside."""
     temporal_run_id: Mapped[str | None]

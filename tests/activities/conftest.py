@@ -8,12 +8,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 from temporalio import activity
-from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from uuid_utils.compat import uuid7
 
-from activities.clients import addresses
+from activities.clients import addresses, temporal
 from activities.clients.http import Client as HTTPClient
 from activities.clients.smtp import TLS, SMTPClient
 from activities.steps import Steps
@@ -146,7 +145,7 @@ async def world(database: Database, smtp_catcher: Catcher, task_queue: str) -> A
     smtp = mail_client(smtp_catcher.smtp_port)
     yield World(
         database=database,
-        temporal=await Client.connect("127.0.0.1:1", lazy=True),
+        temporal=await temporal.connect("127.0.0.1:1", lazy=True),
         http=http,
         smtp=smtp,
         mail_from="FlowTrack <hello@flowtrack.example>",

@@ -244,11 +244,12 @@ async def continued_as_new(house: House) -> list[Handle]:
 
 
 async def chained(house: House, last: Handle) -> list[Handle]:
-    """Name all runs of an execution, the first one first."""
-    runs = [last]
-    while earlier := await continued_from(runs[0]):
-        runs.insert(0, house.temporal.get_workflow_handle(last.id, run_id=earlier))
-    return runs
+    """List the runs that led to this one, the oldest first; there must be several."""
+    found = [last]
+    while earlier := await continued_from(found[0]):
+        found.insert(0, house.temporal.get_workflow_handle(last.id, run_id=earlier))
+    assert len(found) > 1
+    return found
 
 
 async def continued_from(handle: Handle) -> str:
@@ -334,6 +335,55 @@ async def controlled(house: House) -> list[Handle]:
     return [await ended(house, execution_id)]
 
 
+async def with_child(house: House, *before: Graph, naps: bool = False) -> tuple[UUID, UUID]:
+    """Start a run that waits for another one; return both."""
+    end = node("end", "UTILITY_END", output={"greeting": "Hello {{ trigger.name }}"})
+    hand = node("hand", "TRIGGER_MANUAL", "By hand")
+    other = await house.workflow(chain(hand, *before, end), fields=(), name="Other")
+    config = {"workflowId": other["id"], "input": {"name": "{{ lead.first_name }}"}, "wait": True}
+    call = node("subject", "ACTION_START_WORKFLOW", "Start a workflow", **config)
+    beside = [node(f"nap{number}", "LOGIC_DELAY", duration="PT1S") for number in (1, 2)] if naps else []
+    sides = chain(FORM, *beside)["edges"]
+    drawn = graph(FORM, call, DONE, *beside, edge("form", "subject"), edge("subject", "done"), *sides)
+    execution_id = await started(house, drawn)
+    await house.until_step(execution_id, "subject", "running")
+    while not (
+        rows := await house.rows(
+            "SELECT id FROM workflow_executions WHERE cause_execution_id = :id", id=execution_id
+        )
+    ):
+        await asyncio.sleep(0.05)
+    return execution_id, rows[0]["id"]
+
+
+async def child_awaited(house: House) -> list[Handle]:
+    """Wait for another run."""
+    parent, _ = await with_child(house)
+    return [await ended(house, parent)]
+
+
+async def child_tells(house: House) -> list[Handle]:
+    """End while another run waits for it."""
+    parent, child = await with_child(house)
+    await ended(house, parent)
+    return [await ended(house, child)]
+
+
+async def child_released(house: House) -> list[Handle]:
+    """Be cancelled while waiting for another run."""
+    parent, child = await with_child(house, node("nap", "LOGIC_DELAY", duration="P1D"))
+    await house.until(parent, lambda run: run["status"] == "waiting")
+    await ok(house.api.post(f"/v1/executions/{parent}/cancel"))
+    await ended(house, child, ends="cancelled")
+    return [await ended(house, parent, ends="cancelled")]
+
+
+async def child_outlasts(house: House) -> list[Handle]:
+    """Go on in run after run while waiting for one other run."""
+    parent, _ = await with_child(house, node("nap", "LOGIC_DELAY", duration="PT6S"), naps=True)
+    return await chained(house, await ended(house, parent))
+
+
 async def upkeep(house: House, *, job: str) -> list[Handle]:
     """Run one of the scheduled jobs."""
     handle: Handle = await house.temporal.start_workflow(
@@ -394,6 +444,10 @@ def handle_of(house: House, execution_id: UUID) -> Handle:
 
 SCENES: dict[str, Scene] = {
     **{name.lower(): Scene(partial(one_node, name=name)) for name in executable()},
+    "action_start_workflow": Scene(child_awaited),
+    "child_tells": Scene(child_tells),
+    "child_released": Scene(child_released),
+    "child_outlasts": Scene(child_outlasts, history_limit=10),
     "intake": Scene(intake),
     "concurrency": Scene(concurrency),
     "edge_rules": Scene(edge_rules),

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from tests.workflows.drawn import NOBODY, edges, execution, log, merge, scripted_graphs, trigger
 from tests.workflows.naive import Script, Told, interpret
 from workflows.graph import Edge, Graph, Node
-from workflows.messages import Begun, Ending, Outcome, RunState, StepError
+from workflows.messages import Begun, Ending, Heard, Outcome, RunState, StepError
 from workflows.run import PASSED_CAP, Event, Passed, Ready, Run, Skipped
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -358,3 +358,26 @@ def test_a_key_that_names_no_step_is_not_a_nodes():
     for key in ("begin", "nobody:1"):
         with pytest.raises(KeyError):
             run.node_of(key)
+
+
+def test_a_step_that_waited_for_a_run_takes_only_that_runs_word_out_of_the_inbox():
+    call = Node(id="call", type="ACTION_START_WORKFLOW", save_as="call", config={"workflowId": str(NOBODY)})
+    run, _ = started(Graph(nodes=(trigger(), call), edges=edges("start>call")))
+    for type_ in ("execution 1", "execution 2", "PAID"):
+        run.hear(Heard(type=type_, at=LATER))
+    run.state.sleeping["call:1"] = Outcome(waits_for=("execution 1",))
+    assert run.what_waits_need("call:1")["heard"] == tuple(run.state.inbox)
+    run.finish("call:1", Outcome())
+    assert [event.type for event in run.state.inbox] == ["execution 2", "PAID"]
+
+
+def test_a_step_that_is_tried_again_begins_anew_and_knows_how_often():
+    run, _ = started(Graph(nodes=(trigger(), log("a")), edges=edges("start>a")))
+    run.state.sleeping["a:1"] = Outcome(waits_for=("PAID",))
+    run.state.held["a:1"] = StepError(type="e", message="m")
+    run.retry("a:1")
+    run.retry("a:1")
+    assert (run.state.sleeping, run.state.held) == ({}, {})
+    assert run.what_waits_need("a:1")["retries"] == 2
+    run.finish("a:1", Outcome())
+    assert run.state.retries == {}

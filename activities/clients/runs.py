@@ -1,0 +1,169 @@
+"""Executions in Temporal: started from their queued rows, cancelled, told of events, asked how they ended."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from temporalio.client import (
+    Client,
+    WorkflowContinuedAsNewError,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+)
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import (
+    ApplicationError,
+    CancelledError,
+    FailureError,
+    TerminatedError,
+    WorkflowAlreadyStartedError,
+)
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
+from temporalio.service import RPCError, RPCStatusCode
+
+from db import starts
+from db.session import Database
+from db.starts import Start
+from workflows.failures import WITHDRAWN
+from workflows.messages import ExecutionInput, ExecutionResult, Heard
+
+RPC_TIMEOUT = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended, in the words of its row."""
+
+    status: str
+    reason: str | None = None
+    output: Any = None
+    message: str = ""
+
+
+async def start(
+    database: Database, temporal: Client, workspace_id: UUID, execution_id: UUID, *, task_queue: str
+) -> bool:
+    """Start a queued execution; False if it is not queued or its workflow is paused.
+
+    Raises RPCError or RuntimeError in an outage: the row stays queued, and the dispatcher finds it.
+    """
+    async with database.workspace(workspace_id) as session:
+        found = await starts.load(session, workspace_id, execution_id)
+    if found is None:
+        return False
+    run_id = await begin(temporal, found, task_queue=task_queue)
+    async with database.workspace(workspace_id) as session:
+        await starts.note_dispatched(session, workspace_id, {execution_id: run_id})
+    return True
+
+
+async def begin(temporal: Client, order: Start, *, task_queue: str) -> str | None:
+    """Have Temporal run an execution, once; return the run's id. Raises as `start` in an outage."""
+    given = order.input
+    waits = f"`{workflow_id_of(given.awaited_by)}` waits for its end." if given.awaited_by else None
+    try:
+        handle = await temporal.start_workflow(
+            "ExecutionWorkflow",
+            given,
+            id=workflow_id_of(given.execution_id),
+            task_queue=task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=search_attributes(given),
+            static_summary=order.workflow_name,
+            static_details=waits,
+            rpc_timeout=RPC_TIMEOUT,
+        )
+    except WorkflowAlreadyStartedError as error:
+        return error.run_id
+    return handle.result_run_id or handle.first_execution_run_id
+
+
+async def cancel(temporal: Client, execution_id: UUID, *, reason: str) -> bool:
+    """Ask for a run's end; False if there is no such open run. Raises as `start` in an outage."""
+    handle = temporal.get_workflow_handle(workflow_id_of(execution_id))
+    try:
+        await handle.cancel(reason=reason, rpc_timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        return unless_not_found(error)
+    return True
+
+
+async def tell(temporal: Client, execution_id: UUID, event: Heard) -> bool:
+    """Tell a run of an event; False if there is no such open run. Raises as `start` in an outage."""
+    handle = temporal.get_workflow_handle(workflow_id_of(execution_id))
+    try:
+        await handle.signal("event", event, rpc_timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        return unless_not_found(error)
+    return True
+
+
+async def ending(temporal: Client, execution_id: UUID) -> Ending | None:
+    """Tell how a run ended, whatever it was reset to or continued as; None while it is open.
+
+    Raises LookupError if Temporal knows no such run, RPCError in an outage.
+    """
+    handle = temporal.get_workflow_handle(workflow_id_of(execution_id), result_type=ExecutionResult)
+    try:
+        described = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        unless_not_found(error)
+        raise LookupError(str(execution_id)) from error
+    if described.status == WorkflowExecutionStatus.RUNNING:
+        return None
+    current = temporal.get_workflow_handle(handle.id, run_id=described.run_id, result_type=ExecutionResult)
+    try:
+        result = await current.result(follow_runs=False, rpc_timeout=RPC_TIMEOUT)
+    except WorkflowContinuedAsNewError:
+        return None
+    except WorkflowFailureError as error:
+        return _unhappy(error.cause)
+    reason = None if result.outcome == "completed" else result.outcome
+    return Ending("completed", reason, result.output)
+
+
+def unless_not_found(error: RPCError) -> bool:
+    """Answer False for a run that is not there; anything else is an outage."""
+    if error.status != RPCStatusCode.NOT_FOUND:
+        raise error
+    return False
+
+
+def workflow_id_of(execution_id: UUID) -> str:
+    """Name an execution's Temporal workflow."""
+    return f"execution-{execution_id}"
+
+
+def search_attributes(given: ExecutionInput) -> TypedSearchAttributes:
+    """Name the run for operators; these stand in the clear, so they hold ids only."""
+    values = {
+        "FlowTrackWorkspaceId": str(given.workspace_id),
+        "FlowTrackWorkflowId": str(given.workflow_id),
+        "FlowTrackLeadId": str(given.lead_id) if given.lead_id else None,
+        "FlowTrackTrigger": given.trigger_type,
+    }
+    return TypedSearchAttributes(
+        [SearchAttributePair(SearchAttributeKey.for_keyword(k), v) for k, v in values.items() if v]
+    )
+
+
+def _unhappy(cause: BaseException | None) -> Ending:
+    message = cause.message if isinstance(cause, FailureError) else str(cause)
+    if isinstance(cause, CancelledError):
+        return Ending("cancelled", "cancelled", message=message)
+    if isinstance(cause, TerminatedError):
+        return Ending("failed", "terminated", message=message)
+    if isinstance(cause, TemporalTimeoutError):
+        return Ending("failed", "timed_out", message="The run did not end within its time limit.")
+    kind = cause.type if isinstance(cause, ApplicationError) else None
+    if kind == WITHDRAWN:
+        return Ending("cancelled", "cancelled", message=message)
+    return Ending("failed", kind or "failed", message=message)

@@ -1,0 +1,34 @@
+"""Ending the runs that nobody waits for any more."""
+
+from uuid import UUID
+
+from temporalio import activity
+
+from activities.clients import runs
+from activities.world import World
+from db import children
+from db import runs as ordered
+from workflows.messages import Kin
+
+
+class Relations:
+    """What a run does about its relations to other runs when it ends."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @activity.defn(name="cancel_awaited")
+    async def cancel_awaited(self, asked: Kin) -> int:
+        """Cancel the open runs that steps of a run wait for; those that never began are withdrawn."""
+        async with self._world.database.workspace(asked.workspace_id) as session:
+            awaited = await children.awaited_by(session, asked.workspace_id, asked.execution_id)
+        for execution_id in awaited:
+            await self._cancel(asked.workspace_id, execution_id)
+        return len(awaited)
+
+    async def _cancel(self, workspace_id: UUID, execution_id: UUID) -> None:
+        reason = children.ENDED_WITH_PARENT
+        async with self._world.database.workspace(workspace_id) as session:
+            await ordered.withdraw(session, workspace_id, execution_id, reason=reason)
+        # A start may have been under way while the row was withdrawn, so Temporal is asked in any case.
+        await runs.cancel(self._world.temporal, execution_id, reason=reason)

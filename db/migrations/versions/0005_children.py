@@ -1,0 +1,26 @@
+"""Runs that a step of another run starts and may wait for.
+
+Revision ID: 0005
+"""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+SCRIPT = Path(__file__).parent.parent / "sql" / "children.sql"
+
+
+def upgrade() -> None:
+    connection = op.get_bind().execution_options(no_parameters=True)
+    connection.exec_driver_sql(SCRIPT.read_text(encoding="utf-8"))
+
+
+def downgrade() -> None:
+    op.execute("DROP FUNCTION door_awaited_executions(uuid, integer)")
+    op.drop_column("workflow_executions", "collected_at")
+    op.drop_column("workflow_executions", "awaited_step")

@@ -1,0 +1,90 @@
+"""The driver on a real server, with activities that do as a test says: moments that no node makes last."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+import worker
+from tests.workflows.drawn import edges, execution, trigger
+from workflows.execution import ExecutionWorkflow
+from workflows.graph import Graph, Node
+from workflows.messages import BeginInput, Begun, ExecutionResult, Heard, Outcome, StepInput
+
+pytestmark = pytest.mark.anyio
+
+Look = Callable[[StepInput], Awaitable[Outcome]]
+WAIT = "LOGIC_WAIT_FOR_EVENT"
+PAID = Outcome(waits_for=("PAID",))
+
+
+@activity.defn(name="begin")
+async def begin(asked: BeginInput) -> Begun:
+    return Begun(workspace={}, workflow={})
+
+
+async def ran(client: Client, task_queue: str, name: str, look: Look) -> ExecutionResult:
+    """Run a graph of one node that waits, by a workflow task that is short of breath."""
+    wait = Node(id="wait", type=WAIT, save_as="wait", config={"events": [{"id": "paid", "type": "PAID"}]})
+    graph = Graph(nodes=(trigger(), wait), edges=edges("start>wait"))
+    activities: list[Callable[..., Any]] = [begin, activity.defn(name=WAIT)(look)]
+    async with Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[ExecutionWorkflow],
+        activities=activities,
+        workflow_runner=worker.sandbox(),
+    ):
+        handle = await client.start_workflow(
+            ExecutionWorkflow.run,
+            execution(graph),
+            id=name,
+            task_queue=task_queue,
+            # A local activity that outlasts most of it has the workflow see what came meanwhile.
+            task_timeout=timedelta(seconds=1),
+            execution_timeout=timedelta(seconds=20),
+        )
+        return await handle.result()
+
+
+async def test_an_event_that_comes_while_a_step_looks_has_it_look_again(
+    temporal_client: Client, task_queue: str
+):
+    name, heard = f"execution-{uuid4()}", []
+
+    async def look(given: StepInput) -> Outcome:
+        heard.append([event.type for event in given.heard])
+        if len(heard) > 1:
+            return Outcome(handles=("event_paid",))
+        for type_ in ("OTHER", "PAID"):
+            event = Heard(type=type_, at=datetime.now(UTC))
+            await temporal_client.get_workflow_handle(name).signal("event", event)
+        await asyncio.sleep(2.5)
+        return PAID
+
+    await ran(temporal_client, task_queue, name, look)
+    assert heard == [[], ["OTHER", "PAID"]]
+
+
+async def test_an_event_that_a_step_does_not_wait_for_leaves_it_asleep(
+    temporal_client: Client, task_queue: str
+):
+    name, looks = f"execution-{uuid4()}", []
+
+    async def look(given: StepInput) -> Outcome:
+        looks.append(given.visit)
+        await temporal_client.get_workflow_handle(name).signal(
+            "event", Heard(type="OTHER", at=datetime.now(UTC))
+        )
+        await asyncio.sleep(2.5)
+        wake_at = datetime.now(UTC) + timedelta(seconds=1)
+        return PAID.model_copy(update={"wake_at": wake_at})
+
+    await ran(temporal_client, task_queue, name, look)
+    assert looks == [1]
