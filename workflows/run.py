@@ -102,7 +102,7 @@ class Run:
         if node.on_error == "branch":
             return Outcome(output=output, handles=("error",))
         if node.on_error == "continue":
-            return Outcome(output=output, handles=self._first_way(node))
+            return Outcome(output=output, handles=first_way(node))
         return None
 
     def retry(self, key: str) -> None:
@@ -211,13 +211,8 @@ class Run:
             elif isinstance(event, Ready):
                 self.state.ready.append(event.key)
             elif event.reason == "disabled":
-                waiting += self._walk.finish(node.id, self._first_way(node))
+                waiting += self._walk.finish(node.id, first_way(node))
         return events
-
-    def _first_way(self, node: Node) -> tuple[str, ...]:
-        """Choose the way out of a node that did not choose for itself."""
-        node_type = self.type_of(node)
-        return node_type.handles[:1] or node_type.ways_out(node_type.Config(**node.config))[:1]
 
     def _event(self, decision: Decision, node: Node) -> Event:
         if not decision.ready:
@@ -233,3 +228,9 @@ class Run:
         ):
             return Passed(decision.key, node, self.pass_outcome(node))
         return Ready(decision.key, node)
+
+
+def first_way(node: Node) -> tuple[str, ...]:
+    """Choose the way out of a node that did not choose for itself."""
+    node_type = nodes.types()[node.type]
+    return node_type.handles[:1] or node_type.ways_out(node_type.Config(**node.config))[:1]
