@@ -15,6 +15,8 @@ from activities.clients import addresses
 from api.auth import Authenticated
 from api.requests import Metrics
 from db.session import Database
+from db.starts import Rerun
+from workflows.graph import Graph
 from workflows.messages import Command, Heard
 
 log = structlog.get_logger()
@@ -73,6 +75,9 @@ class Starter(Protocol):
 
     async def tell(self, execution_id: UUID, event: Heard) -> bool:
         """Tell a run of an event; False if there is no such open run."""
+
+    async def check_rerun(self, rerun: Rerun, graph: Graph, trigger_id: str) -> None:
+        """Raise Unkept if a rerun could not keep what it is to keep; raise in an outage."""
 
     async def is_reachable(self) -> bool:
         """Tell whether Temporal answers."""

@@ -19,9 +19,12 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from db import starts
+from api.rewinder import Rewinder
+from db import reruns, starts
 from db.session import Database
+from workflows.graph import Graph
 from workflows.messages import Command, ExecutionInput, Heard
+from workflows.rewind import Unkept
 
 log = structlog.get_logger()
 
@@ -47,6 +50,7 @@ class Starter:
         self._temporal = temporal
         self._task_queue = task_queue
         self._hint = hint
+        self._rewinder = Rewinder(temporal)
         self._away_until = 0.0
 
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
@@ -98,6 +102,10 @@ class Starter:
         self._hint(execution_id)
         return True
 
+    async def check_rerun(self, rerun: starts.Rerun, graph: Graph, trigger_id: str) -> None:
+        """Raise Unkept if a rerun could not keep what it is to keep. Raises as `cancel` in an outage."""
+        await self._rewinder.state(rerun, graph, trigger_id)
+
     async def is_reachable(self) -> bool:
         """Tell whether Temporal answers."""
         try:
@@ -110,11 +118,25 @@ class Starter:
             start = await starts.load(session, workspace_id, execution_id)
         if start is None:
             return False
-        run_id = await self._start_workflow(start.input, summary=start.workflow_name)
+        try:
+            given = await self._given(start)
+        except Unkept as unkept:
+            async with self._database.workspace(workspace_id) as session:
+                told = {"code": unkept.code, "message": str(unkept)}
+                await reruns.refuse(session, workspace_id, execution_id, **told)
+            return False
+        run_id = await self._start_workflow(given, summary=start.workflow_name)
         async with self._database.workspace(workspace_id) as session:
             await starts.note_dispatched(session, workspace_id, execution_id, run_id=run_id)
         self._hint(execution_id)
         return True
+
+    async def _given(self, start: starts.Start) -> ExecutionInput:
+        """Complete what a rerun starts with; it is the same whenever it is worked out."""
+        if start.rerun is None:
+            return start.input
+        state = await self._rewinder.state(start.rerun, start.input.graph, start.input.trigger_node_id)
+        return start.input.model_copy(update={"state": state})
 
     async def _start_workflow(self, given: ExecutionInput, *, summary: str) -> str | None:
         try:

@@ -13,11 +13,21 @@ from workflows.messages import ExecutionInput
 
 
 @dataclass(frozen=True)
+class Rerun:
+    """What a rerun keeps: all that this run did, or all of it that does not follow from a node."""
+
+    of: UUID
+    node_id: str | None
+
+
+@dataclass(frozen=True)
 class Start:
     """A start to be made."""
 
     input: ExecutionInput
     workflow_name: str
+    rerun: Rerun | None = None
+    """Whose history gives the state to start with."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,15 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
             holds_failures=bool(settings.get("hold_failures")),
         ),
         workflow_name=name,
+        rerun=_rerun_of(execution),
     )
+
+
+def _rerun_of(execution: WorkflowExecution) -> Rerun | None:
+    told = execution.rerun_from
+    if told is None or told["from"] == "start":
+        return None
+    return Rerun(UUID(told["of"]), told.get("node_id"))
 
 
 async def note_dispatched(
