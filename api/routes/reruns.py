@@ -1,5 +1,6 @@
 """Reruns: an execution once more, from its start, a node or its failure."""
 
+import asyncio
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -24,6 +25,8 @@ from workflows.rewind import Unkept
 router = APIRouter(tags=["executions"])
 
 Writer = Annotated[Caller, requires("executions:write")]
+PATIENCE = 3.0
+"""Seconds to wait for Temporal's history; without it the order is taken, and checked at its start."""
 
 
 class RerunGiven(Given):
@@ -132,7 +135,8 @@ async def _expect_kept(platform: Platform, origin: Origin, body: RerunGiven) -> 
         return
     rerun = Rerun(origin.row.id, body.node_id)
     try:
-        await platform.starter.check_rerun(rerun, origin.graph, origin.trigger_node_id)
+        async with asyncio.timeout(PATIENCE):
+            await platform.starter.check_rerun(rerun, origin.graph, origin.trigger_node_id)
     except Unkept as unkept:
         raise errors.Conflict(str(unkept), code=unkept.code) from unkept
     except (RPCError, RuntimeError, OSError):
