@@ -6,8 +6,7 @@ from temporalio import activity
 
 from activities.clients import runs
 from activities.world import World
-from db import children
-from db import runs as ordered
+from db import cancels, children
 from workflows.messages import Kin
 
 
@@ -29,6 +28,6 @@ class Relations:
     async def _cancel(self, workspace_id: UUID, execution_id: UUID) -> None:
         reason = children.ENDED_WITH_PARENT
         async with self._world.database.workspace(workspace_id) as session:
-            await ordered.withdraw(session, workspace_id, execution_id, reason=reason)
+            await cancels.ask(session, workspace_id, execution_id, reason=reason)
         # A start may have been under way while the row was withdrawn, so Temporal is asked in any case.
         await runs.cancel(self._world.temporal, execution_id, reason=reason)

@@ -16,6 +16,7 @@ from api.pages import reference
 from api.requests import Requests
 from api.routes import (
     api_keys,
+    bulk,
     control,
     executions,
     form_fields,
@@ -27,6 +28,7 @@ from api.routes import (
     node_types,
     pipeline,
     quotas,
+    reruns,
     steps,
     webhook_endpoints,
     workflows,
@@ -49,6 +51,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     form_fields.router,
     executions.router,
     control.router,
+    reruns.router,
+    bulk.router,
     steps.router,
     logs.router,
     leads.router,

@@ -19,7 +19,8 @@ from db import starts
 from db.forms import Form
 from db.intake import Accepted, Submission
 from db.session import Database
-from db.starts import Start
+from db.starts import Rerun, Start
+from workflows.graph import Graph
 from workflows.messages import Command, Heard
 
 log = structlog.get_logger()
@@ -87,6 +88,9 @@ class Starter(Protocol):
 
     async def tell(self, execution_id: UUID, event: Heard) -> bool:
         """Tell a run of an event; False if there is no such open run."""
+
+    async def check_rerun(self, rerun: Rerun, graph: Graph, trigger_id: str) -> None:
+        """Raise Unkept if a rerun could not keep what it is to keep; raise in an outage."""
 
     async def is_reachable(self) -> bool:
         """Tell whether Temporal answers."""

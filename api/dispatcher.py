@@ -1,4 +1,4 @@
-"""The dispatcher: starts whatever stayed queued because Temporal or the API was away (design §4)."""
+"""The dispatcher: starts, and cancels, whatever Temporal or the API was away for (design §4)."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from api.cancels import Cancels
 from api.starter import Starter
 from db import doors
 from db.session import Database
@@ -28,6 +29,7 @@ class Dispatcher:
     ) -> None:
         self._database = database
         self._starter = starter
+        self._cancels = Cancels(database, starter)
         self._name = name
         self._interval = interval
         self._stale_seconds = stale_seconds
@@ -45,16 +47,17 @@ class Dispatcher:
                 await asyncio.sleep(self._interval)
 
     async def dispatch(self) -> int:
-        """Claim one batch and start it; return how many were claimed."""
+        """Claim one batch of each kind and carry it out; return how large the larger was."""
         if not await self._starter.is_reachable():
             return 0
+        cancelled = await self._cancels.carry_out(limit=self._batch, stale_seconds=self._stale_seconds)
         async with self._database.door() as session:
             claimed = await doors.claim_queued(
                 session, limit=self._batch, worker=self._name, stale_seconds=self._stale_seconds
             )
         turns = asyncio.Semaphore(8)
         await asyncio.gather(*(self._start(turns, c) for c in claimed))
-        return len(claimed)
+        return max(len(claimed), cancelled)
 
     async def _start(self, turns: asyncio.Semaphore, claim: doors.Claim) -> None:
         async with turns:

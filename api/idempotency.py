@@ -38,6 +38,17 @@ class Once:
     scope: str
     request_hash: bytes
 
+    async def earlier(self, session: AsyncSession) -> Response | None:
+        """Give the kept answer of a repeat, for whoever has to ask others before the work is done."""
+        if self.key is None:
+            return None
+        workspace_id = self.caller.workspace_id
+        try:
+            kept = await idempotency.find(session, workspace_id, scope=self.scope, key=self.key)
+        except idempotency.InFlight:
+            return None
+        return replayed(kept, self.request_hash)
+
     async def answer(self, session: AsyncSession, make: Callable[[], Awaitable[Made]]) -> Response:
         """Do the work unless it was done before; only what succeeds is kept, in the same transaction."""
         if self.key is None:

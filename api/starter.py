@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 from uuid import UUID
@@ -16,10 +17,13 @@ from temporalio.service import RPCError
 from activities.clients import runs
 from activities.clients.runs import unless_not_found, workflow_id_of
 from api.batches import Batches
-from db import starts
+from api.rewinder import Rewinder
+from db import reruns, starts
 from db.session import Database
 from db.starts import Start
+from workflows.graph import Graph
 from workflows.messages import Command, Heard
+from workflows.rewind import Unkept
 
 log = structlog.get_logger()
 
@@ -50,6 +54,7 @@ class Starter:
         self._temporal = temporal
         self._task_queue = task_queue
         self._hint = hint
+        self._rewinder = Rewinder(temporal)
         self._away_until = 0.0
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._notes = Batches[UUID, tuple[UUID, str | None], None](self._note, lanes=2, most=NOTES)
@@ -117,6 +122,10 @@ class Starter:
         self._hint(execution_id)
         return True
 
+    async def check_rerun(self, rerun: starts.Rerun, graph: Graph, trigger_id: str) -> None:
+        """Raise Unkept if a rerun could not keep what it is to keep. Raises as `cancel` in an outage."""
+        await self._rewinder.state(rerun, graph, trigger_id)
+
     async def is_reachable(self) -> bool:
         """Tell whether Temporal answers."""
         try:
@@ -132,10 +141,24 @@ class Starter:
         log.warning("start postponed", execution_id=str(execution_id), reason=str(error)[:200])
 
     async def _start(self, start: Start) -> bool:
-        run_id = await runs.begin(self._temporal, start, task_queue=self._task_queue)
+        try:
+            complete = await self._complete(start)
+        except Unkept as unkept:
+            async with self._database.workspace(start.workspace_id) as session:
+                told = {"code": unkept.code, "message": str(unkept)}
+                await reruns.refuse(session, start.workspace_id, start.execution_id, **told)
+            return False
+        run_id = await runs.begin(self._temporal, complete, task_queue=self._task_queue)
         self._hint(start.execution_id)
         await self._notes.add(start.workspace_id, (start.execution_id, run_id))
         return True
+
+    async def _complete(self, start: Start) -> Start:
+        """Complete what a rerun starts with; it is the same whenever it is worked out."""
+        if start.rerun is None:
+            return start
+        state = await self._rewinder.state(start.rerun, start.input.graph, start.input.trigger_node_id)
+        return replace(start, input=start.input.model_copy(update={"state": state}))
 
     async def _note(self, workspace_id: UUID, runs: Sequence[tuple[UUID, str | None]]) -> list[None]:
         async with self._database.workspace(workspace_id) as session:

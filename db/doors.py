@@ -17,6 +17,7 @@ DOORS = frozenset(
     {
         "door_api_key",
         "door_awaited_executions",
+        "door_claim_cancels",
         "door_claim_queued",
         "door_create_workspace",
         "door_delete_user",
@@ -94,7 +95,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class Claim:
-    """A queued execution that the caller may start now."""
+    """An execution that the caller may start, or cancel, now."""
 
     workspace_id: UUID
     execution_id: UUID
@@ -228,6 +229,13 @@ async def claim_queued(
     """Take queued executions that nobody has started; two claimers never get the same one."""
     values = {"limit": limit, "worker": worker, "stale_after": timedelta(seconds=stale_seconds)}
     rows = await _rows(session, "door_claim_queued(:limit, :worker, :stale_after)", values)
+    return [Claim(**row) for row in rows]
+
+
+async def claim_cancels(session: AsyncSession, *, limit: int, stale_seconds: float) -> list[Claim]:
+    """Take executions that are to be cancelled; those not done with by then are given out again."""
+    values = {"limit": limit, "stale_after": timedelta(seconds=stale_seconds)}
+    rows = await _rows(session, "door_claim_cancels(:limit, :stale_after)", values)
     return [Claim(**row) for row in rows]
 
 

@@ -228,6 +228,8 @@ async def _is_closed(session: AsyncSession, form: Form, submission: Submission) 
         WorkflowExecution.workspace_id == form.workspace_id,
         WorkflowExecution.workflow_id == form.workflow_id,
         WorkflowExecution.trigger_type == "FORM",
+        # To run a submission again is not to submit it again.
+        WorkflowExecution.rerun_from.is_(None),
     )
     now, count = (await session.execute(select(func.now(), counted.scalar_subquery()))).one()
     is_late = submission.closes_at is not None and now >= submission.closes_at

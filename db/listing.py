@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import ColumnElement, Select, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import ExecutionLog, ExecutionStep, WebhookDelivery, WorkflowExecution, WorkflowVersion
@@ -24,28 +24,41 @@ class Execution:
         return self.row.id
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which executions of a workspace are meant."""
+
+    status: str | None = None
+    workflow_id: UUID | None = None
+    lead_id: UUID | None = None
+    cause: UUID | None = None
+    """Only what this execution caused."""
+    queued_after: datetime | None = None
+    """That moment included."""
+    queued_before: datetime | None = None
+
+    def clauses(self) -> list[ColumnElement[bool]]:
+        """Write the filter as conditions."""
+        run = WorkflowExecution
+        named = {
+            "status": self.status,
+            "workflow_id": self.workflow_id,
+            "lead_id": self.lead_id,
+            "cause_execution_id": self.cause,
+        }
+        found = [getattr(run, column) == value for column, value in named.items() if value is not None]
+        if self.queued_after is not None:
+            found.append(run.queued_at >= self.queued_after)
+        if self.queued_before is not None:
+            found.append(run.queued_at < self.queued_before)
+        return found
+
+
 async def executions(
-    session: AsyncSession,
-    workspace_id: UUID,
-    *,
-    limit: int,
-    before: UUID | None = None,
-    status: str | None = None,
-    workflow_id: UUID | None = None,
-    lead_id: UUID | None = None,
-    cause_execution_id: UUID | None = None,
+    session: AsyncSession, workspace_id: UUID, wanted: Wanted, *, limit: int, before: UUID | None = None
 ) -> list[Execution]:
     """List executions, newest first."""
-    query = _executions(workspace_id)
-    wanted = {
-        "status": status,
-        "workflow_id": workflow_id,
-        "lead_id": lead_id,
-        "cause_execution_id": cause_execution_id,
-    }
-    for column, value in wanted.items():
-        if value is not None:
-            query = query.where(getattr(WorkflowExecution, column) == value)
+    query = _executions(workspace_id).where(*wanted.clauses())
     if before is not None:
         query = query.where(WorkflowExecution.id < before)
     rows = await session.execute(query.order_by(WorkflowExecution.id.desc()).limit(limit))

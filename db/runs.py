@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -107,19 +107,3 @@ async def by_key(session: AsyncSession, workspace_id: UUID, workflow_id: UUID, k
         )
     )
     return found
-
-
-async def withdraw(session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, reason: str) -> bool:
-    """Cancel a run that was never handed to Temporal; False if it was, or is over."""
-    withdrawn = await session.execute(
-        update(WorkflowExecution)
-        .where(
-            WorkflowExecution.workspace_id == workspace_id,
-            WorkflowExecution.id == execution_id,
-            WorkflowExecution.status == "queued",
-            WorkflowExecution.dispatched_at.is_(None),
-        )
-        .values(status="cancelled", status_reason=reason, finished_at=func.now())
-        .returning(WorkflowExecution.id)
-    )
-    return withdrawn.first() is not None

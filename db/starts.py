@@ -32,11 +32,21 @@ RELEASE = text("""
 
 
 @dataclass(frozen=True)
+class Rerun:
+    """What a rerun keeps: all that this run did, or all of it that does not follow from a node."""
+
+    of: UUID
+    node_id: str | None
+
+
+@dataclass(frozen=True)
 class Start:
     """A start to be made."""
 
     input: ExecutionInput
     workflow_name: str
+    rerun: Rerun | None = None
+    """Whose history gives the state to start with."""
 
     @property
     def workspace_id(self) -> UUID:
@@ -93,6 +103,7 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
             holds_failures=bool(settings.get("hold_failures")),
         ),
         workflow_name=name,
+        rerun=_rerun_of(execution),
     )
 
 
@@ -115,6 +126,13 @@ def made(form: Form, submission: Submission, accepted: Accepted) -> Start | None
         ),
         workflow_name=form.name,
     )
+
+
+def _rerun_of(execution: WorkflowExecution) -> Rerun | None:
+    told = execution.rerun_from
+    if told is None or told["from"] == "start":
+        return None
+    return Rerun(UUID(told["of"]), told.get("node_id"))
 
 
 async def note_dispatched(session: AsyncSession, workspace_id: UUID, runs: Mapping[UUID, str | None]) -> None:

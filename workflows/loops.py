@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from workflows.graph import Loop
+from workflows.graph import Graph, Loop
 
 EACH = "each"
 JUMP = "default"
@@ -141,6 +141,11 @@ class Loops:
         for region in by_size:
             for node_id in region.nodes:
                 self._homes.setdefault(node_id, region.id)
+
+
+def of(graph: Graph) -> Loops:
+    """Find the loops of a graph."""
+    return Loops({node.id: node.loop for node in graph.nodes}, graph.edges)
 
 
 class _Paths:

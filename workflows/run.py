@@ -129,7 +129,7 @@ class Run:
         if node.on_error == "branch":
             return Outcome(output=output, handles=("error",))
         if node.on_error == "continue":
-            return Outcome(output=output, handles=self._first_way(node))
+            return Outcome(output=output, handles=first_way(node))
         return None
 
     def fail(self, key: str, error: StepError) -> list[Event] | None:
@@ -353,15 +353,10 @@ class Run:
             elif isinstance(event, Ready):
                 self.state.ready.append(event.key)
             elif isinstance(event, Skipped) and event.reason == "disabled":
-                waiting += self._walk.finish(node.id, self._first_way(node), visit=visit)
+                waiting += self._walk.finish(node.id, first_way(node), visit=visit)
         if any(isinstance(event, Looped | Passed) for event in events):
             self._left_behind()
         return events
-
-    def _first_way(self, node: Node) -> tuple[str, ...]:
-        """Choose the way out of a node that did not choose for itself."""
-        node_type = self.type_of(node)
-        return node_type.handles[:1] or node_type.ways_out(node_type.Config(**node.config))[:1]
 
     def _event(self, decision: Decision, node: Node, visit: int) -> Event:
         if not decision.ready:
@@ -377,3 +372,9 @@ class Run:
         ):
             return Passed(decision.key, node, self.pass_outcome(node, visit))
         return Ready(decision.key, node)
+
+
+def first_way(node: Node) -> tuple[str, ...]:
+    """Choose the way out of a node that did not choose for itself."""
+    node_type = nodes.types()[node.type]
+    return node_type.handles[:1] or node_type.ways_out(node_type.Config(**node.config))[:1]

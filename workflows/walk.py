@@ -8,9 +8,10 @@ What a loop runs is decided by the same rule, once for each turn.
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
+from workflows import loops
 from workflows.frames import ROOT, Counts, Decided, Decision, EdgeState, Frame, Items, LoopOver, WalkState
 from workflows.graph import Edge, Graph, step_key
-from workflows.loops import EACH, EXHAUSTED, JUMP, Loops, Region
+from workflows.loops import EACH, EXHAUSTED, JUMP, Region
 
 NOWHERE: tuple[str | None, int] = (None, 0)
 """The place of an edge that decides nothing, or not yet."""
@@ -24,7 +25,7 @@ class Walk:
     def __init__(self, graph: Graph, state: WalkState | None = None) -> None:
         self.graph = graph
         self.state = state or WalkState()
-        self.loops = Loops({node.id: node.loop for node in graph.nodes}, graph.edges)
+        self.loops = loops.of(graph)
         heads = {region.id for region in self.loops.regions.values() if region.loop.kind == "each"}
         self._entering = {e.id for h in heads for e in graph.outgoing[h] if e.source_handle == EACH}
         self._arriving = self._by_place()
@@ -73,6 +74,11 @@ class Walk:
             region_id, visit = _parts(name)
             if region_id == region.id and region.visit_around(visit) == head_visit:
                 self._drop(region, visit)
+
+    def reconsider(self, node_id: str) -> list[Decided]:
+        """Decide a node that no loop runs again, by the edges that lead there."""
+        decision = self._join(node_id, 1, self.state, self._counts_of(None, 1, self.state))
+        return [decision] if decision else []
 
     def is_live(self, node_id: str, visit: int) -> bool:
         """Tell whether the turn that a step belongs to goes on."""

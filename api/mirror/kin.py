@@ -10,8 +10,8 @@ from uuid import UUID
 
 from temporalio.client import Client
 
-from activities.clients import runs as temporal_runs
-from db import children, doors, runs
+from activities.clients import runs
+from db import cancels, children, doors
 from db.doors import AwaitedExecution
 from db.session import Database
 from workflows.messages import Heard
@@ -47,7 +47,7 @@ class Keeper:
             await self._cancel(child)
         elif child.parent_is_open and child.parent_id is not None:
             told = Heard(type=event_type(child.execution_id), at=datetime.now(UTC))
-            await temporal_runs.tell(self._client, child.parent_id, told)
+            await runs.tell(self._client, child.parent_id, told)
             self._hint(child.parent_id)
         else:
             async with self._database.workspace(child.workspace_id) as session:
@@ -56,6 +56,6 @@ class Keeper:
     async def _cancel(self, child: AwaitedExecution) -> None:
         reason = children.ENDED_WITH_PARENT
         async with self._database.workspace(child.workspace_id) as session:
-            await runs.withdraw(session, child.workspace_id, child.execution_id, reason=reason)
-        await temporal_runs.cancel(self._client, child.execution_id, reason=reason)
+            await cancels.ask(session, child.workspace_id, child.execution_id, reason=reason)
+        await runs.cancel(self._client, child.execution_id, reason=reason)
         self._hint(child.execution_id)

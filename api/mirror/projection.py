@@ -22,6 +22,7 @@ from api.mirror.events import (
     WasReset,
     Woke,
 )
+from api.mirror.kept import kept
 from api.mirror.pages import Pages
 from api.mirror.state import OpenStep, State, began, feeding, masked, waited
 from workflows.graph import summary
@@ -56,6 +57,11 @@ class Projection:
             self.pages.turn(event, self.run_id)
             self._apply(event)
             self._show_status()
+
+    @property
+    def run(self) -> Run:
+        """Give the run as it stands after the last event, with all that it knows."""
+        return self._live()
 
     def carried(self) -> State:
         """Give what the run that continues this one goes on from, besides its own first event."""
@@ -142,9 +148,19 @@ class Projection:
         if self._start.state is None:
             self._follow(event, self._run.start())
             return
+        if self._start.facts is None:
+            self._show_kept(event, self._run)
         fresh = [key for key in self._run.state.ready if key not in self.state.steps]
         for number, key in enumerate(fresh, self._run.decided - len(fresh) + 1):
             self._open(event, key, number)
+
+    def _show_kept(self, event: Event, run: Run) -> None:
+        """Show a rerun's kept steps among its own, so that it reads as one story."""
+        found = list(kept(run))
+        for number, step in enumerate(found, 1):
+            opened = OpenStep(number=number, decided_at=event.at, started_at=event.at)
+            self._show(event, step.key, opened, step.status, **step.columns, finished_at=event.at)
+        self.pages.note(f"{len(found)} steps kept from the earlier run")
 
     def _end_run(self, event: RunEnded) -> None:
         self.ended = event

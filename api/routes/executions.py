@@ -6,19 +6,19 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from psycopg.errors import UniqueViolation
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy.exc import IntegrityError
 from starlette.background import BackgroundTask
-from temporalio.service import RPCError
 
 from activities.clients.runs import workflow_id_of
 from api import errors
 from api.auth import Caller, requires
+from api.cancels import Cancels
 from api.cursors import OurPaging, Page, Window
 from api.deps import Config, OurPlatform, Platform, Session
 from api.idempotency import Idempotent, Made
 from api.schemas import Data, Given, Id, JsonObject, Shown
-from db import leads, runs
+from db import cancels, leads, runs
 from db import listing as stored
 from db.models.executions import OPEN_STATUSES
 
@@ -94,13 +94,23 @@ class ExecutionPage(Page[ExecutionShown]):
     model_config = ConfigDict(title="ExecutionPage")
 
 
-class ExecutionQuery(Window):
-    """Which executions to list."""
+class Filter(BaseModel):
+    """Which executions are meant; all that is given must hold."""
 
     status: Status | None = None
     workflow_id: UUID | None = None
     lead_id: UUID | None = None
     cause: UUID | None = Field(None, description="Only those that this execution caused.")
+    queued_after: AwareDatetime | None = Field(None, description="That moment or later.")
+    queued_before: AwareDatetime | None = Field(None, description="Before that moment.")
+
+    def wanted(self) -> stored.Wanted:
+        """Hand the filter to the statements."""
+        return stored.Wanted(**{name: getattr(self, name) for name in Filter.model_fields})
+
+
+class ExecutionQuery(Filter, Window):
+    """Which executions to list."""
 
 
 class ExecutionGiven(Given):
@@ -145,7 +155,7 @@ async def execution_create(
     answer = await once.answer(session, make)
     if made:
         # It runs once the answer is out, so after the commit.
-        answer.background = BackgroundTask(_start, platform, caller.workspace_id, made[0])
+        answer.background = BackgroundTask(start_soon, platform, caller.workspace_id, made[0])
     return answer
 
 
@@ -160,15 +170,9 @@ async def executions_list(
     """Newest first."""
     cursors = paging.of(query)
     before = cursors.position(UUID)
+    wanted = query.wanted()
     found = await stored.executions(
-        session,
-        caller.workspace_id,
-        limit=query.limit + 1,
-        before=before,
-        status=query.status,
-        workflow_id=query.workflow_id,
-        lead_id=query.lead_id,
-        cause_execution_id=query.cause,
+        session, caller.workspace_id, wanted, limit=query.limit + 1, before=before
     )
     rows, following = cursors.page(found, "id")
     data = [ExecutionShown.of(row, platform.config) for row in rows]
@@ -193,21 +197,26 @@ async def execution_show(
     responses=errors.responses(errors.Conflict),
 )
 async def execution_cancel(execution_id: Id, caller: Writer, platform: OurPlatform) -> ExecutionStarted:
-    """Asks the run to end; its status follows. A run that never began is cancelled at once."""
+    """Asks the run to end; its status follows, also when Temporal is away at the moment.
+
+    A run that never began is cancelled at once.
+    """
     async with platform.database.workspace(caller.workspace_id) as session:
-        withdrawn = await runs.withdraw(session, caller.workspace_id, execution_id, reason="cancelled")
-        found = await stored.execution(session, caller.workspace_id, execution_id)
-    if found is None:
-        raise errors.NotFound()
-    if not withdrawn and found.row.status not in OPEN_STATUSES:
-        message = f"The execution is over: {found.row.status}."
-        raise errors.Conflict(message, code="execution_finished")
+        before = await stored.execution(session, caller.workspace_id, execution_id)
+        if before is None:
+            raise errors.NotFound()
+        if before.row.status not in OPEN_STATUSES:
+            message = f"The execution is over: {before.row.status}."
+            raise errors.Conflict(message, code="execution_finished")
+        await cancels.ask(session, caller.workspace_id, execution_id)
+        await session.refresh(before.row)
+        row = before.row
     # A start may have been under way while the row was withdrawn, so Temporal is asked in any case.
-    await _ask_to_cancel(platform, execution_id, may_be_unknown=withdrawn)
+    await Cancels(platform.database, platform.starter).ask(caller.workspace_id, execution_id)
     return ExecutionStarted(
         id=execution_id,
-        status=found.row.status,
-        temporal=TemporalRun.of(platform.config, execution_id, found.row.temporal_run_id),
+        status=row.status,
+        temporal=TemporalRun.of(platform.config, execution_id, row.temporal_run_id),
     )
 
 
@@ -249,13 +258,6 @@ async def _check_lead(session: Session, caller: Caller, lead_id: UUID | None) ->
         raise errors.Invalid(errors=[detail])
 
 
-async def _start(platform: Platform, workspace_id: UUID, execution_id: UUID) -> None:
+async def start_soon(platform: Platform, workspace_id: UUID, execution_id: UUID) -> None:
+    """Start an execution once the answer is out."""
     platform.start_soon(workspace_id, execution_id)
-
-
-async def _ask_to_cancel(platform: Platform, execution_id: UUID, *, may_be_unknown: bool) -> None:
-    try:
-        await platform.starter.cancel(execution_id, reason="cancelled through the API")
-    except (RPCError, RuntimeError, OSError) as error:
-        if not may_be_unknown:
-            raise errors.Unavailable("Temporal cannot be reached.", retry_after=2) from error

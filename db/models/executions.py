@@ -73,6 +73,7 @@ class WorkflowExecution(Tenant, Timestamps, Base):
             "queued_at",
             where="status IN ('queued', 'running', 'waiting')",
         ),
+        door_index("door_workflow_executions_cancel", "cancel_due_at", where="cancel_due_at IS NOT NULL"),
     )
 
     workflow_id: Mapped[UUID]
@@ -87,6 +88,8 @@ class WorkflowExecution(Tenant, Timestamps, Base):
     output_data: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     rerun_of: Mapped[UUID | None]
+    rerun_from: Mapped[dict[str, Any] | None]
+    """Where a rerun goes on (`from`, `node_id`), and whose history tells what it keeps (`of`)."""
     cause_execution_id: Mapped[UUID | None]
     """The run whose step started this one, or changed the lead that this one reacts to."""
     awaited_step: Mapped[str | None]
@@ -104,6 +107,9 @@ class WorkflowExecution(Tenant, Timestamps, Base):
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    cancel_due_at: Mapped[datetime | None]
+    """When the dispatcher is to ask Temporal, until Temporal has taken it in."""
 
 
 class ExecutionStep(Tenant, Timestamps, Base):

@@ -16,7 +16,8 @@ from sqlalchemy import text
 from api.app import Config, create_app
 from db import doors, keys
 from db.session import Database
-from db.starts import Start
+from db.starts import Rerun, Start
+from workflows.graph import Graph
 from workflows.messages import Command, Heard
 
 KEY = bytes(range(32))
@@ -31,6 +32,7 @@ class Recorder:
     cancelled: list[UUID] = field(default_factory=list)
     commands: list[tuple[UUID, str, Command]] = field(default_factory=list)
     told: list[tuple[UUID, Heard]] = field(default_factory=list)
+    checked: list[Rerun] = field(default_factory=list)
     failure: Exception | None = None
     reachable: bool = True
 
@@ -63,6 +65,11 @@ class Recorder:
             raise self.failure
         self.told.append((execution_id, event))
         return True
+
+    async def check_rerun(self, rerun: Rerun, graph: Graph, trigger_id: str) -> None:
+        self.checked.append(rerun)
+        if self.failure is not None:
+            raise self.failure
 
     async def is_reachable(self) -> bool:
         return self.reachable

@@ -21,6 +21,8 @@ class Target:
 
     requests: list[Request] = field(default_factory=list)
     answers: deque[int] = field(default_factory=deque)
+    held: asyncio.Event | None = None
+    """No answer is given before it is set."""
     url: str = ""
     _server: asyncio.Server | None = None
 
@@ -45,6 +47,8 @@ class Target:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.requests.append(Request(first.split(" ")[1], headers, body))
+        if self.held is not None:
+            await self.held.wait()
         status = self.answers.popleft() if self.answers else 200
         writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
         await writer.drain()

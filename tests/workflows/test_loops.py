@@ -8,6 +8,7 @@ from tests.workflows.drawn import edges, execution, log, trigger
 from tests.workflows.looping import Fate, Teller, looping_graph
 from workflows.graph import Graph, Loop, Node
 from workflows.messages import Outcome, RunState, StepError
+from workflows.rewind import Unkept, following, rewind
 from workflows.run import Dropped, Event, Looped, Run, Skipped
 
 SEEDS = range(500)
@@ -16,17 +17,18 @@ SEEDS = range(500)
 class Player:
     """Plays a run by its fate, steps ending in an order of the dice."""
 
-    def __init__(self, graph: Graph, fate: Fate, order: int) -> None:
+    def __init__(self, graph: Graph, fate: Fate, order: int, *, state: RunState | None = None) -> None:
         self.graph, self.fate, self.dice = graph, fate, Random(order)
-        self.start = execution(graph)
+        self.start = execution(graph, state=state)
         self.run = Run(self.start)
         self.told: dict[str, str | None] = {}
         self.ended: list[str] = []
         self.numbers = 0
-        self.take(self.run.start())
+        if state is None:
+            self.take(self.run.start())
 
-    def to_the_end(self, *, rebirth: float = 0) -> None:
-        for _ in range(20_000):
+    def to_the_end(self, *, rebirth: float = 0, most: int = 20_000) -> None:
+        for _ in range(most):
             if self.dice.random() < rebirth:
                 self.reborn()
             if not self.run.state.ready:
@@ -34,7 +36,7 @@ class Player:
             key = self.dice.choice(self.run.state.ready)
             self.ended.append(key)
             self.take(self.run.finish(key, self.outcome_of(key)))
-        pytest.fail("the run does not end")
+        assert most < 20_000, "the run does not end"
 
     def outcome_of(self, key: str) -> Outcome:
         node, visit = self.run.place_of(key)
@@ -77,6 +79,41 @@ def assert_well_formed(graph: Graph) -> None:
 
 def assert_nothing_is_left(state: RunState) -> None:
     assert (state.ready, state.items, state.item_outputs, state.walk.loops) == ([], {}, {}, {})
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_rerun_goes_on_in_the_midst_of_loops_and_does_what_is_left(seed: int):
+    graph, fate = looping_graph(seed, size=4 + seed % 12), Fate(seed)
+    first = Player(graph, fate, seed)
+    first.to_the_end(most=seed)
+    state = rewind(first.run, graph, trigger_id="start")
+    again = Player(graph, fate, seed + 1, state=state)
+    again.to_the_end()
+    told = Teller(graph, fate).told()
+    assert {**first.told, **again.told} == told
+    assert not set(again.told) & {key for key, reason in first.told.items() if reason is not None}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_rerun_from_a_node_repeats_all_that_follows_loops_included(seed: int):
+    graph, fate = looping_graph(seed, size=4 + seed % 12), Fate(seed)
+    first = Player(graph, fate, seed)
+    first.to_the_end()
+    ran = [n.id for n in graph.nodes if f"{n.id}:1" in first.told and not first.told[f"{n.id}:1"]]
+    node_id = Random(seed).choice(ran)
+    region = first.run._walk.loops.home(node_id)
+    if region is not None:
+        with pytest.raises(Unkept, match=f"the loop of `{region}`"):
+            rewind(first.run, graph, trigger_id="start", node_id=node_id)
+        return
+    state = rewind(first.run, graph, trigger_id="start", node_id=node_id)
+    again = Player(graph, fate, seed + 1, state=state.model_copy(deep=True) if state else None)
+    again.to_the_end()
+    repeated = following(graph, node_id)
+    expected = {key for key in first.told if key.rpartition(":")[0] in repeated}
+    assert {*again.told, *(state.ready if state else ())} == expected
+    assert all(again.told[key] == first.told[key] for key in again.told)
+    assert_nothing_is_left(again.run.state)
 
 
 GATHER = edges("start>loop", "loop.each>a", "a>b", "b>loop", "loop.done>end")
