@@ -39,7 +39,10 @@ WORKFLOWS = (ExecutionWorkflow, DeliveryWorkflow, ScheduledRunsWorkflow, UpkeepW
 QUEUES = ("mail", "http", "webhooks")
 """One queue for each class of vendor, so that each has its own limits (design §5)."""
 
-PURE = tuple(f"workflows.{name}" for name in ("control", "failures", "graph", "messages", "nodetype", "run"))
+PURE = tuple(
+    f"workflows.{name}"
+    for name in ("control", "failures", "graph", "messages", "nodetype", "room", "run", "scopes")
+)
 """What the workflow files import. It comes, with all that it imports itself, once from outside instead of
 again for every run (1 ms against 25 ms); that it is pure the strict runner shows, which passes nothing."""
 

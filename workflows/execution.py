@@ -21,6 +21,7 @@ from workflows.messages import (
     StepInput,
 )
 from workflows.nodetype import NodeType, common
+from workflows.room import HEAVIEST, Room, bytes_of
 from workflows.run import UNTOUCHED, Event, Ready, Run
 
 PATIENCE = RetryPolicy(
@@ -30,6 +31,8 @@ PATIENCE = RetryPolicy(
     maximum_attempts=100,
 )
 """For what only our own database can delay; a node's own `retry` is counted by its activity."""
+BACKSTOP = timedelta(seconds=5)
+"""The activity itself ends a step in time; what holds even the activity up is ended by Temporal, later."""
 
 
 @workflow.defn(name="ExecutionWorkflow")
@@ -43,6 +46,9 @@ class ExecutionWorkflow(Controlled):
         self._branches: dict[str, asyncio.Task[None]] = {}
         self._failure: ApplicationError | None = None
         self._draining = False
+        self._stays = False
+        """It is too large to continue as new, and goes on in the history it has."""
+        self._room = Room()
 
     @workflow.run
     async def run(self, start: ExecutionInput) -> ExecutionResult:
@@ -50,6 +56,10 @@ class ExecutionWorkflow(Controlled):
         try:
             await self._enter()
             await workflow.wait_condition(self._is_settled)
+            while self._failure is None and self._run.state.ready and not self._may_move():
+                self._stays, self._draining = True, False
+                self._go_on()
+                await workflow.wait_condition(self._is_settled)
         except asyncio.CancelledError:
             await self._stop_branches()
             raise
@@ -108,7 +118,8 @@ class ExecutionWorkflow(Controlled):
 
     def _launch(self, events: list[Event]) -> None:
         """Start a branch for every step that became ready; hold them when history has grown long."""
-        self._draining = self._draining or workflow.info().is_continue_as_new_suggested()
+        has_grown_long = not self._stays and workflow.info().is_continue_as_new_suggested()
+        self._draining = self._draining or has_grown_long
         if self._draining:
             for key in self._run.state.sleeping:
                 self._branches[key].cancel()
@@ -177,7 +188,9 @@ class ExecutionWorkflow(Controlled):
                 lambda: key in self._news, timeout=left, timeout_summary=summary(key, node)
             )
         except TimeoutError:
+            self._room.clear()
             return True
+        self._room.clear()
         # While the run slept the lead may have changed.
         self._run.state.lead = None
         return False
@@ -198,30 +211,47 @@ class ExecutionWorkflow(Controlled):
         return await self._queued(key, node_type, step)
 
     async def _local(
-        self, key: str, node_type: type[NodeType], step: StepInput, *, fast: bool = False
+        self,
+        key: str,
+        node_type: type[NodeType],
+        step: StepInput,
+        *,
+        fast: bool = False,
+        activity: str | None = None,
     ) -> Outcome:
-        config = common(step.node.config)
-        outcome: Outcome = await workflow.execute_local_activity(
-            UNTOUCHED if node_type.passes else node_type.name,
-            step,
-            result_type=Outcome,
-            activity_id=key,
-            start_to_close_timeout=node_type.fast_timeout if fast else node_type.start_to_close(config),
-            retry_policy=RetryPolicy(maximum_attempts=1) if fast else PATIENCE,
-            summary=summary(key, step.node),
-        )
+        limit = node_type.start_to_close(common(step.node.config)) + BACKSTOP
+        await self._room.enter()
+        size = 0
+        try:
+            outcome: Outcome = await workflow.execute_local_activity(
+                activity or (UNTOUCHED if node_type.passes else node_type.name),
+                step,
+                result_type=Outcome,
+                activity_id=key,
+                start_to_close_timeout=node_type.fast_timeout if fast else limit,
+                retry_policy=RetryPolicy(maximum_attempts=1) if fast else PATIENCE,
+                summary=summary(key, step.node),
+            )
+            size = outcome.size
+        finally:
+            self._room.leave(size)
         return outcome
 
     async def _queued(self, key: str, node_type: type[NodeType], step: StepInput) -> Outcome:
         config = common(step.node.config)
         retry = config.retry
+        size = bytes_of(step)
+        if size > HEAVIEST:
+            # It would hold up the task for ever; as a local activity it goes nowhere and is refused.
+            return await self._local(key, node_type, step, activity=UNTOUCHED)
+        await self._room.send(size)
         outcome: Outcome = await workflow.execute_activity(
             node_type.name,
             step,
             result_type=Outcome,
             activity_id=key,
             task_queue=f"{workflow.info().task_queue}-{node_type.queue}",
-            start_to_close_timeout=node_type.start_to_close(config),
+            start_to_close_timeout=node_type.start_to_close(config) + BACKSTOP,
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(seconds=retry.initial_seconds),
                 backoff_coefficient=retry.backoff,
@@ -230,6 +260,7 @@ class ExecutionWorkflow(Controlled):
             ),
             summary=summary(key, step.node),
         )
+        self._room.clear()
         return outcome
 
     def _step(self, key: str, node: Node) -> StepInput:
@@ -259,7 +290,13 @@ class ExecutionWorkflow(Controlled):
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _may_move(self) -> bool:
+        """Tell whether all that the run knows fits into the first event of the one that continues it."""
+        return bytes_of(self._onward()) <= HEAVIEST
+
     async def _continue_as_new(self) -> None:
         await workflow.wait_condition(workflow.all_handlers_finished)
-        update = {"state": self._run.state, "facts": self._run.facts}
-        workflow.continue_as_new(self._start.model_copy(update=update))
+        workflow.continue_as_new(self._onward())
+
+    def _onward(self) -> ExecutionInput:
+        return self._start.model_copy(update={"state": self._run.state, "facts": self._run.facts})

@@ -54,6 +54,8 @@ class Outcome(Frozen):
     log: tuple[LogLine, ...] = ()
     ms: float = 0
     """How long the activity worked; event times of local activities cannot be subtracted."""
+    size: int = 0
+    """Bytes of all this in history, put there by the activity."""
 
     @property
     def rests(self) -> bool:
