@@ -6,6 +6,7 @@ from time import monotonic
 from uuid import UUID
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.client import Client, WorkflowUpdateFailedError
@@ -19,7 +20,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from db import starts
+from db import runs, starts
 from db.session import Database
 from workflows.messages import Command, ExecutionInput, Heard
 
@@ -30,6 +31,23 @@ UPDATE_TIMEOUT = timedelta(seconds=10)
 """An update waits for a worker to take it in."""
 PAUSE = 1.0
 """Seconds during which no start is tried after Temporal did not answer; the dispatcher catches up."""
+
+TOO_MUCH = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.RESOURCE_EXHAUSTED)
+"""What Temporal says to more than it takes, and also to other things."""
+START_CAP = 2 * 1024 * 1024 - 4096
+"""Bytes of the first event's input that Temporal takes."""
+TOO_LARGE = (
+    "The trigger's data and the graph together have {size:,} bytes; a run begins with at most {cap:,}. "
+    "Send less, or keep large texts out of the nodes."
+)
+
+
+class NotStartable(Exception):
+    """A run can never begin as it is: waiting would change nothing."""
+
+    def __init__(self, type_: str, message: str) -> None:
+        super().__init__(message)
+        self.type = type_
 
 
 class Starter:
@@ -55,6 +73,9 @@ class Starter:
             return False
         try:
             return await self._start(workspace_id, execution_id)
+        except NotStartable as refusal:
+            await self._refuse(workspace_id, execution_id, refusal)
+            return False
         except (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout) as error:
             self._away_until = monotonic() + PAUSE
             log.warning("start postponed", execution_id=str(execution_id), reason=str(error)[:200])
@@ -107,7 +128,10 @@ class Starter:
 
     async def _start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         async with self._database.workspace(workspace_id) as session:
-            start = await starts.load(session, workspace_id, execution_id)
+            try:
+                start = await starts.load(session, workspace_id, execution_id)
+            except ValidationError as error:
+                raise NotStartable("graph_unreadable", "This version's graph cannot be read.") from error
         if start is None:
             return False
         run_id = await self._start_workflow(start.input, summary=start.workflow_name)
@@ -115,6 +139,17 @@ class Starter:
             await starts.note_dispatched(session, workspace_id, execution_id, run_id=run_id)
         self._hint(execution_id)
         return True
+
+    async def _refuse(self, workspace_id: UUID, execution_id: UUID, refusal: "NotStartable") -> None:
+        """Fail a run whose start would be refused for ever."""
+        log.warning("start refused", execution_id=str(execution_id), reason=refusal.type)
+        try:
+            async with self._database.workspace(workspace_id) as session:
+                await runs.refuse(
+                    session, workspace_id, execution_id, type_=refusal.type, message=str(refusal)
+                )
+        except (OSError, DBAPIError, PoolTimeout) as error:
+            log.warning("refusal postponed", execution_id=str(execution_id), reason=type(error).__name__)
 
     async def _start_workflow(self, given: ExecutionInput, *, summary: str) -> str | None:
         try:
@@ -131,6 +166,10 @@ class Starter:
             )
         except WorkflowAlreadyStartedError as error:
             return error.run_id
+        except RPCError as error:
+            if error.status in TOO_MUCH and (size := len(given.model_dump_json())) > START_CAP:
+                raise NotStartable("input_too_large", TOO_LARGE.format(size=size, cap=START_CAP)) from error
+            raise
         return handle.result_run_id or handle.first_execution_run_id
 
 

@@ -108,3 +108,26 @@ async def withdraw(session: AsyncSession, workspace_id: UUID, execution_id: UUID
         .returning(WorkflowExecution.id)
     )
     return withdrawn.first() is not None
+
+
+async def refuse(
+    session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, type_: str, message: str
+) -> bool:
+    """Fail a run that can never be handed to Temporal; False if it was, or is over."""
+    refused = await session.execute(
+        update(WorkflowExecution)
+        .where(
+            WorkflowExecution.workspace_id == workspace_id,
+            WorkflowExecution.id == execution_id,
+            WorkflowExecution.status == "queued",
+            WorkflowExecution.dispatched_at.is_(None),
+        )
+        .values(
+            status="failed",
+            status_reason="start_refused",
+            error={"type": type_, "message": message},
+            finished_at=func.now(),
+        )
+        .returning(WorkflowExecution.id)
+    )
+    return refused.first() is not None

@@ -296,7 +296,9 @@ class ExecutionWorkflow(Controlled):
 
     async def _continue_as_new(self) -> None:
         await workflow.wait_condition(workflow.all_handlers_finished)
-        workflow.continue_as_new(self._onward())
+        # Between two histories a run may change to newer code; where workers have no build this says nothing.
+        upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
+        workflow.continue_as_new(self._onward(), initial_versioning_behavior=upgrade)
 
     def _onward(self) -> ExecutionInput:
         return self._start.model_copy(update={"state": self._run.state, "facts": self._run.facts})

@@ -121,7 +121,7 @@ async def run(step: Step, world: World) -> Outcome:
     if how == "never":
         await asyncio.sleep(3600)
     if how == "stubborn":
-        await stubbornly(asyncio.get_running_loop().time() + 60)
+        await stubbornly(asyncio.get_running_loop().time() + 6)
     if how == "blocks":
         time.sleep(2.5)  # noqa: ASYNC251 - that is the point
     given: Outcome = GIVEN[how]() if how in GIVEN else Outcome(output=how)
