@@ -3,13 +3,36 @@
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 import activities.nodes
 import workflows.nodes
+from tests.e2e import hostile
+
+WAYS = {"local": "", "queued": 'queue = "http"', "fast": 'queue = "http"\n    fast_path = True'}
+TYPE = '''"""Planted."""
+
+from workflows.nodetype import NodeConfig, NodeType, Template
+
+
+class Config(NodeConfig):
+    """How to misbehave."""
+
+    how: Template = ""
+
+
+class Hostile(NodeType):
+    """Misbehaves."""
+
+    name = "ACTION_HOSTILE_{way}"
+    title = "Hostile"
+    summary = "Misbehaves."
+    Config = Config
+    {more}
+'''
 
 
 @contextmanager
@@ -38,3 +61,15 @@ def _forget() -> None:
     importlib.invalidate_caches()
     workflows.nodes.types.cache_clear()
     activities.nodes._load.cache_clear()
+
+
+@contextmanager
+def hostile_types_in(folder: Path) -> Iterator[None]:
+    """Plant one bad node type for each way to carry out a step."""
+    effect = Path(hostile.__file__).read_text()
+    with ExitStack() as stack:
+        for way, more in WAYS.items():
+            node_type = TYPE.format(way=way.upper(), more=more or 'handles = ("default",)')
+            name = f"action_hostile_{way}"
+            stack.enter_context(planted(folder, name, node_type=node_type, effect=effect))
+        yield

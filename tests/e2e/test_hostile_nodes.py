@@ -5,7 +5,6 @@ The bad nodes are planted node types, one for each way that a step is carried ou
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,11 @@ import pytest
 from tests.e2e import hostile
 from tests.e2e.graphs import edge, graph, node
 from tests.e2e.house import House
-from tests.e2e.planted import planted
+from tests.e2e.planted import WAYS, hostile_types_in
 from tests.e2e.target import Target
 
 pytestmark = pytest.mark.anyio
 
-WAYS = {"local": "", "queued": 'queue = "http"', "fast": 'queue = "http"\n    fast_path = True'}
-TYPE = '''"""Planted."""
-
-from workflows.nodetype import NodeConfig, NodeType, Template
-
-
-class Config(NodeConfig):
-    """How to misbehave."""
-
-    how: Template = ""
-
-
-class Hostile(NodeType):
-    """Misbehaves."""
-
-    name = "ACTION_HOSTILE_{way}"
-    title = "Hostile"
-    summary = "Misbehaves."
-    Config = Config
-    {more}
-'''
 EXPECTED = {
     **dict.fromkeys(hostile.RAISED, "error"),
     "deferred_for_no_time": "later",
@@ -71,12 +49,7 @@ SOME = (
 @pytest.fixture
 def hostile_types(tmp_path: Path) -> Iterator[None]:
     """Plant one bad node type for each way to carry out a step."""
-    effect = Path(hostile.__file__).read_text()
-    with ExitStack() as stack:
-        for way, more in WAYS.items():
-            node_type = TYPE.format(way=way.upper(), more=more or 'handles = ("default",)')
-            name = f"action_hostile_{way}"
-            stack.enter_context(planted(tmp_path, name, node_type=node_type, effect=effect))
+    with hostile_types_in(tmp_path):
         yield
 
 

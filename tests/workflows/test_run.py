@@ -13,8 +13,19 @@ from pydantic import JsonValue
 from tests.workflows.drawn import NOBODY, edges, execution, log, merge, scripted_graphs, trigger
 from tests.workflows.naive import Script, Told, interpret
 from workflows.graph import Edge, Graph, Node
-from workflows.messages import Begun, Ending, Outcome, RunState, StepError
-from workflows.run import PASSED_CAP, Event, Passed, Ready, Run, Skipped
+from workflows.messages import Begun, Ending, Heard, Outcome, RunState, StepError
+from workflows.run import (
+    EVENT_WEIGHT,
+    INBOX_CAP,
+    INBOX_WEIGHT,
+    PASSED_CAP,
+    Event,
+    Passed,
+    Ready,
+    Run,
+    Skipped,
+    heaviness,
+)
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -358,3 +369,19 @@ def test_a_key_that_names_no_step_is_not_a_nodes():
     for key in ("begin", "nobody:1"):
         with pytest.raises(KeyError):
             run.node_of(key)
+
+
+def test_an_inbox_has_a_weight():
+    def noise(size: int) -> Heard:
+        return Heard(type="NOISE", at=LATER, data={"text": "x" * size})
+
+    run = Run(execution(Graph(nodes=(trigger(),), edges=())))
+    for number in range(INBOX_CAP):
+        run.hear(noise(60_000 if number % 2 else 70_000))
+        weights = [heaviness(event) for event in run.state.inbox]
+        assert sum(weights) <= INBOX_WEIGHT
+    assert max(weights) <= EVENT_WEIGHT
+    assert [event.data is None for event in run.state.inbox[-4:]] == [True, False, True, False]
+    for _ in range(2 * INBOX_CAP):
+        run.hear(noise(10))
+    assert len(run.state.inbox) == INBOX_CAP
