@@ -1,4 +1,4 @@
-"""The `flowtrack` command: up · api · worker · migrate · seed · doctor."""
+"""The `flowtrack` command: up · api · worker · deploy · migrate · seed · doctor."""
 
 import argparse
 import asyncio
@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         ("doctor", doctor, "check the configuration and what it points to"),
     ):
         verbs.add_parser(name, help=help_, description=help_).set_defaults(verb=verb)
+    deploying = verbs.add_parser("deploy", help="send new runs to a build of the workers")
+    deploying.add_argument("build", metavar="BUILD", help="its FLOWTRACK_BUILD_ID, or ''")
+    deploying.add_argument(
+        "--patience", type=float, default=60, metavar="SECONDS", help="how long to wait for its workers"
+    )
+    deploying.set_defaults(verb=deploy)
     seeding = verbs.add_parser("seed", help="make the demo workspace and its workflow, or find them again")
     seeding.add_argument(
         "--card", type=Path, default=Path("demo.json"), help="the file that keeps the demo's API key"
@@ -213,6 +219,29 @@ def worker(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def deploy(chosen: argparse.Namespace) -> int:
+    """Send new runs to a build; runs under way stay where they are."""
+    from temporalio.service import RPCError
+
+    from settings import load
+
+    settings = load()
+    try:
+        asyncio.run(_deploy(settings, chosen.build, chosen.patience))
+    except (RPCError, RuntimeError) as failure:
+        print(f"Build {chosen.build!r} is not current: {failure}", file=sys.stderr)
+        print(f"Start its workers first, with FLOWTRACK_BUILD_ID={chosen.build}.", file=sys.stderr)
+        return 1
+    print(f"New runs go to {f'build {chosen.build}' if chosen.build else 'workers without a build'}.")
+    return 0
+
+
+async def _deploy(settings: "Settings", build: str, patience: float) -> None:
+    from activities.clients import temporal
+
+    await temporal.make_current(await _temporal(settings), build, patience=patience)
+
+
 def migrate(chosen: argparse.Namespace) -> int:
     """Bring the database to this version's schema."""
     from settings import load
@@ -287,8 +316,23 @@ async def _examine(settings: "Settings") -> list["Finding"]:
         check.app_database(settings.database_url),
         check.schema(settings.admin_database_url, newest=migrations.newest()),
         await check.temporal(settings.temporal_address, client.service_client.check_health),
+        *await _builds(settings, client),
         check.mail(settings.smtp_url),
     ]
+
+
+async def _builds(settings: "Settings", client: "Client") -> list["Finding"]:
+    from temporalio.service import RPCError
+
+    from activities.clients import temporal
+    from local import doctor as check
+
+    try:
+        found = await temporal.builds(client)
+    except (RPCError, RuntimeError):
+        # That Temporal is away is said already; an old server knows no builds.
+        return []
+    return [check.builds(settings.build_id, found.current, found.others)]
 
 
 def _log(settings: "Settings") -> None:

@@ -115,6 +115,8 @@ class Settings(BaseSettings):
     master_key: MasterKey | None = None
     allow_private_destinations: bool | None = None
 
+    # Empty: unversioned, every worker takes every run.
+    build_id: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9._-]*$")
     worker_concurrency: int = Field(50, ge=1, le=1000)
     dispatcher_poll_seconds: Seconds = 1.0
     mirror_sweep_seconds: Seconds = 20.0

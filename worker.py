@@ -14,13 +14,15 @@ from temporalio import workflow
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.converter import StorageDriverStoreContext
-from temporalio.worker import Worker, WorkflowInstance, WorkflowInstanceDetails
+from temporalio.worker import Worker, WorkerDeploymentConfig, WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.begin import Begin
 from activities.clients import addresses, http, schedules, smtp, temporal
 from activities.clients.addresses import Destination
+from activities.containment import left_behind
 from activities.deliveries import Deliveries
 from activities.interceptors import MirrorInterceptor
 from activities.kin import Relations
@@ -29,7 +31,7 @@ from activities.steps import Steps
 from activities.upkeep import Upkeep
 from activities.world import World
 from db.session import Database
-from settings import Settings, load
+from settings import Settings
 from workflows import nodes
 from workflows.delivery import DeliveryWorkflow
 from workflows.execution import ExecutionWorkflow
@@ -45,7 +47,8 @@ QUEUES = ("mail", "http", "webhooks")
 """One queue for each class of vendor, so that each has its own limits (design §5)."""
 
 PURE = tuple(
-    f"workflows.{name}" for name in ("control", "failures", "graph", "kin", "messages", "nodetype", "run")
+    f"workflows.{name}"
+    for name in ("control", "failures", "graph", "kin", "messages", "nodetype", "room", "run", "scopes")
 )
 """What the workflow files import. It comes, with all that it imports itself, once from outside instead of
 again for every run (1 ms against 25 ms); that it is pure the strict runner shows, which passes nothing."""
@@ -94,12 +97,30 @@ def sandbox(*, strict: bool = False) -> SandboxedWorkflowRunner:
     return Sandbox(restrictions=restrictions.with_import_notification_policy(raising))
 
 
+def versioned(build_id: str) -> WorkerDeploymentConfig | None:
+    """Say which build these workers are; without one they take every run, whatever code began it."""
+    if not build_id:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(temporal.DEPLOYMENT, build_id),
+        use_worker_versioning=True,
+        # Not on the workflow classes: there it would fail every task of an unversioned worker.
+        default_versioning_behavior=VersioningBehavior.PINNED,
+    )
+
+
 @asynccontextmanager
 async def running(
-    client: Client, world: World, *, concurrency: int = 50, grace: timedelta = timedelta(seconds=30)
+    client: Client,
+    world: World,
+    *,
+    concurrency: int = 50,
+    grace: timedelta = timedelta(seconds=30),
+    build_id: str = "",
 ) -> AsyncIterator[None]:
-    """Run a worker for the workflow queue and one for each class of vendor."""
+    """Run a worker for the workflow queue and one for each class of vendor; at the end, finish what runs."""
     async with AsyncExitStack() as stack:
+        workers: list[Worker] = []
         for queue, activities in by_queue(world).items():
             worker = Worker(
                 client,
@@ -112,9 +133,14 @@ async def running(
                 max_workflow_task_external_storage_concurrency=1,
                 # The default is none: whatever ran would be cut off and wait for its time-out.
                 graceful_shutdown_timeout=grace,
+                deployment_config=versioned(build_id),
             )
-            await stack.enter_async_context(worker)
-        yield
+            workers.append(await stack.enter_async_context(worker))
+        try:
+            yield
+        finally:
+            # All at once: one after the other each would have a grace of its own.
+            await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
 def by_queue(world: World) -> dict[str, list[Callable[..., Any]]]:
@@ -189,16 +215,16 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connected(settings) as (client, world):
         await schedules.ensure(client, task_queue=TASK_QUEUE)
-        async with running(client, world, concurrency=settings.worker_concurrency):
+        build_id, concurrency = settings.build_id, settings.worker_concurrency
+        async with running(client, world, concurrency=concurrency, build_id=build_id):
             await Schedules(world).begin()
-            log.info("worker ready", task_queue=TASK_QUEUE)
+            log.info("worker ready", task_queue=TASK_QUEUE, build_id=build_id or None)
             await stop.wait()
+            log.info("worker stops")
+    log.info("worker stopped", left_behind=left_behind())
 
 
 def main(settings: Settings) -> None:
-    """Run a worker process."""
-    asyncio.run(serve(settings))
-
-
-if __name__ == "__main__":
-    main(load())
+    """Run a worker process; what comes after this ends it by `os._exit` (flowtrack.py)."""
+    # Not `asyncio.run`: it would wait for a step that ignores its cancellation, for ever.
+    asyncio.new_event_loop().run_until_complete(serve(settings))

@@ -1,18 +1,20 @@
 """How every node's activity runs: load, render, act, weigh the edges, measure; one translation of errors."""
 
-import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import nodes as effects_by_node
+from activities.containment import Escaped, TookTooLong, contained
 from activities.errors import StepDeferred, StepFailed, StepPostponed
+from activities.outcomes import measured, sealed, told, unreadable
 from activities.step import Step, prepare
 from activities.world import World
 from db import leads
@@ -22,8 +24,7 @@ from workflows.messages import Outcome, StepInput
 from workflows.nodetype import NodeType, Refused, Situation, common
 from workflows.run import UNTOUCHED
 
-LARGEST = {"input": 128 * 1024, "output": 256 * 1024}
-"""Bytes; an outcome holds the input too."""
+LONGEST_DELAY = 30 * 86400
 
 
 class Steps:
@@ -61,28 +62,36 @@ class Steps:
         return await self._guarded(node_type, given, lambda step: effect(step, self._world))
 
     async def _guarded(
-        self, node_type: type[NodeType], given: StepInput, act: Callable[[Step], Awaitable[Outcome]]
+        self, node_type: type[NodeType], given: StepInput, act: Callable[[Step], Coroutine[Any, Any, Outcome]]
     ) -> Outcome:
         """Run one attempt; whatever goes wrong becomes an ApplicationError with a stable type."""
         began = perf_counter()
         try:
             lead = await self._fresh_lead(given)
             step = prepare(node_type, given, lead=lead, now=datetime.now(UTC))
-            check_size("input", step.shown)
-            outcome = complete(await act(step), step, lead)
-        except StepFailed as error:
-            raise translated(error, given) from error
-        except Refused as error:
-            raise translated(StepFailed(error.type, error.message), given) from error
-        except (DBAPIError, PoolTimeout) as error:
-            if isinstance(error, DBAPIError) and not error.connection_invalidated and not is_outage(error):
-                raise translated(StepDeferred("error", type(error).__name__), given) from error
-            raise ApplicationError("The database is out of reach.", type="database_unavailable") from error
+            measured("input", step.shown)
+            given_back = await contained(act(step), seconds=time_of(node_type, given))
+            outcome = sealed(given_back, step, node_type, lead)
         except Exception as error:
-            activity.logger.exception("step raised", extra={"node": given.node.id})
-            # Its text may hold what no history should: the log has it.
-            raise translated(StepDeferred("error", type(error).__name__), given) from error
+            # Not chained: a failure's cause goes into history, and its text may hold what no history should.
+            raise translated(self._read(error, given), given) from None
         return outcome.model_copy(update={"ms": round((perf_counter() - began) * 1000, 3)})
+
+    def _read(self, error: Exception, given: StepInput) -> StepFailed | ApplicationError:
+        """Say what went wrong; what nobody foresaw stands in the log."""
+        if isinstance(error, StepFailed):
+            return error
+        if isinstance(error, Refused):
+            return StepFailed(error.type, error.message)
+        if isinstance(error, TookTooLong):
+            return StepDeferred("timed_out", "The step did not end within its time limit.")
+        if isinstance(error, ValidationError) and error.title == Outcome.__name__:
+            return unreadable(error)
+        if isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and is_outage(error)):
+            return ApplicationError("The database is out of reach.", type="database_unavailable")
+        activity.logger.exception("step raised", extra={"node": given.node.id}, exc_info=error)
+        name = str(error) if isinstance(error, Escaped) else type(error).__name__
+        return StepDeferred("error", name)
 
     async def _fresh_lead(self, given: StepInput) -> dict[str, Any] | None:
         """Read the lead again where the run slept or an earlier attempt failed: it may have changed since."""
@@ -109,6 +118,8 @@ class Steps:
         return node_type.decide(situation)
 
     async def _pass(self, node_type: type[NodeType], step: Step) -> Outcome:
+        if not node_type.passes:
+            raise StepFailed("input_too_large", "All that this node's templates name is too large to send.")
         return node_type.pass_through(step.config, step.given.trigger, step.given.inputs)
 
 
@@ -125,46 +136,29 @@ def runs_on(node_type: type[NodeType], queue: str | None) -> bool:
     return node_type.queue == queue or (queue is None and node_type.fast_path)
 
 
-def complete(outcome: Outcome, step: Step, lead: dict[str, Any] | None) -> Outcome:
-    """Add to an outcome what every step records, and refuse what history must not hold (design §5)."""
-    completed = outcome.model_copy(
-        update={
-            "input": outcome.input if outcome.input is not None else step.shown,
-            "conditions": step.conditions(outcome.output),
-            "lead": outcome.lead if outcome.lead is not None else lead,
-        }
-    )
-    size = check_size("output", completed.model_dump(mode="json"))
-    return completed.model_copy(update={"size": size})
+def time_of(node_type: type[NodeType], given: StepInput) -> float | None:
+    """Give the seconds that one attempt has; a fast path's time is Temporal's, which then goes on slowly."""
+    if node_type.queue is not None and activity.info().is_local:
+        return None
+    return node_type.start_to_close(common(given.node.config)).total_seconds()
 
 
-def check_size(what: str, data: Any) -> int:
-    """Refuse what is no JSON or too large for history; of the input, before anything is done with it.
-
-    Returns its bytes.
-    """
-    try:
-        size = len(json.dumps(data, allow_nan=False).encode())
-    except (TypeError, ValueError) as error:
-        raise StepFailed(f"{what}_not_json", f"The {what} is no JSON: {error}") from error
-    if size > LARGEST[what]:
-        raise StepFailed(f"{what}_too_large", f"The {what} has {size} bytes; the limit is {LARGEST[what]}.")
-    return size
-
-
-def translated(error: StepFailed, given: StepInput) -> ApplicationError:
+def translated(error: StepFailed | ApplicationError, given: StepInput) -> ApplicationError:
     """Turn a step's failure into Temporal's, final once the node's attempts are used up."""
+    if isinstance(error, ApplicationError):
+        return error
+    type_, message = told(error)
     seconds = error.seconds if isinstance(error, StepDeferred) else None
-    delay = None if seconds is None else timedelta(seconds=seconds)
+    delay = timedelta(seconds=seconds) if seconds is not None and 0 <= seconds <= LONGEST_DELAY else None
     if isinstance(error, StepPostponed):
-        return ApplicationError(error.message, type=error.type, next_retry_delay=delay)
+        return ApplicationError(message, type=type_, next_retry_delay=delay)
     attempt = given.first_attempt - 1 + activity.info().attempt
     allowed = common(given.node.config).retry.max_attempts
     final = not error.retryable or attempt >= allowed
-    return ApplicationError(error.message, type=error.type, non_retryable=final, next_retry_delay=delay)
+    return ApplicationError(message, type=type_, non_retryable=final, next_retry_delay=delay)
 
 
 def is_outage(error: DBAPIError) -> bool:
     """Tell a database that is away, starting or full from a statement that is wrong (SQLSTATE classes)."""
     state = getattr(error.orig, "sqlstate", None)
-    return state is None or state[:2] in {"08", "53", "57", "58", "40", "55"}
+    return error.connection_invalidated or state is None or state[:2] in {"08", "53", "57", "58", "40", "55"}

@@ -9,16 +9,18 @@ from time import monotonic
 from uuid import UUID
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.service import RPCError
 
 from activities.clients import runs
-from activities.clients.runs import unless_not_found, workflow_id_of
+from activities.clients.runs import NotStartable, unless_not_found, workflow_id_of
 from api.batches import Batches
 from api.rewinder import Rewinder
-from db import reruns, starts
+from db import runs as orders
+from db import starts
 from db.session import Database
 from db.starts import Start
 from workflows.graph import Graph
@@ -76,7 +78,10 @@ class Starter:
                 return start is not None and await self._start(start)
             except OUTAGES as error:
                 self._postpone(execution_id, error)
-                return False
+            except ValidationError:
+                refusal = NotStartable("graph_unreadable", "This version's graph cannot be read.")
+                await self._refuse(workspace_id, execution_id, refusal)
+            return False
 
     async def launch(self, start: Start) -> bool:
         """Start an execution that was ordered just now and left to us; as `start`, without reading it."""
@@ -143,10 +148,13 @@ class Starter:
     async def _start(self, start: Start) -> bool:
         try:
             complete = await self._complete(start)
+            run_id = await runs.begin(self._temporal, complete, task_queue=self._task_queue)
         except Unkept as unkept:
-            async with self._database.workspace(start.workspace_id) as session:
-                told = {"code": unkept.code, "message": str(unkept)}
-                await reruns.refuse(session, start.workspace_id, start.execution_id, **told)
+            refusal = NotStartable(unkept.code, str(unkept), reason=unkept.code)
+            await self._refuse(start.workspace_id, start.execution_id, refusal)
+            return False
+        except NotStartable as refusal:
+            await self._refuse(start.workspace_id, start.execution_id, refusal)
             return False
         run_id = await runs.begin(self._temporal, complete, task_queue=self._task_queue)
         self._hint(start.execution_id)
@@ -159,6 +167,16 @@ class Starter:
             return start
         state = await self._rewinder.state(start.rerun, start.input.graph, start.input.trigger_node_id)
         return replace(start, input=start.input.model_copy(update={"state": state}))
+
+    async def _refuse(self, workspace_id: UUID, execution_id: UUID, refusal: NotStartable) -> None:
+        """Fail a run whose start would be refused for ever."""
+        log.warning("start refused", execution_id=str(execution_id), reason=refusal.type)
+        told = {"reason": refusal.reason, "type_": refusal.type, "message": str(refusal)}
+        try:
+            async with self._database.workspace(workspace_id) as session:
+                await orders.refuse(session, workspace_id, execution_id, **told)
+        except (OSError, DBAPIError, PoolTimeout) as error:
+            log.warning("refusal postponed", execution_id=str(execution_id), reason=type(error).__name__)
 
     async def _note(self, workspace_id: UUID, runs: Sequence[tuple[UUID, str | None]]) -> list[None]:
         async with self._database.workspace(workspace_id) as session:

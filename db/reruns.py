@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, func, select, text, update
+from sqlalchemy import bindparam, exists, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -165,21 +165,3 @@ async def match(
     if len(found) > most:
         raise TooMany
     return found
-
-
-async def refuse(
-    session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, code: str, message: str
-) -> None:
-    """Fail a rerun that cannot begin, visibly, instead of starting what it does not say."""
-    run = WorkflowExecution
-    await session.execute(
-        update(run)
-        .where(run.workspace_id == workspace_id, run.id == execution_id)
-        .where(run.status == "queued", run.dispatched_at.is_(None))
-        .values(
-            status="failed",
-            status_reason=code,
-            error={"type": code, "message": message},
-            finished_at=func.now(),
-        )
-    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -107,3 +107,26 @@ async def by_key(session: AsyncSession, workspace_id: UUID, workflow_id: UUID, k
         )
     )
     return found
+
+
+async def refuse(
+    session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, reason: str, type_: str, message: str
+) -> bool:
+    """Fail a run that can never be handed to Temporal; False if it was, or is over."""
+    refused = await session.execute(
+        update(WorkflowExecution)
+        .where(
+            WorkflowExecution.workspace_id == workspace_id,
+            WorkflowExecution.id == execution_id,
+            WorkflowExecution.status == "queued",
+            WorkflowExecution.dispatched_at.is_(None),
+        )
+        .values(
+            status="failed",
+            status_reason=reason,
+            error={"type": type_, "message": message},
+            finished_at=func.now(),
+        )
+        .returning(WorkflowExecution.id)
+    )
+    return refused.first() is not None

@@ -95,6 +95,14 @@ async def temporal(address: str, is_reachable: Callable[[], Awaitable[bool]]) ->
     return Finding("Temporal", is_well, what, "check FLOWTRACK_TEMPORAL_ADDRESS, and that it is up")
 
 
+def builds(mine: str, current: str, others: Mapping[str, str]) -> Finding:
+    """Check that the workers configured here get new runs, and tell which older builds may go."""
+    still = [f"{name} {how}" for name, how in sorted(others.items()) if how != "inactive"]
+    what = "; ".join([f"build {current} is current" if current else "unversioned", *still])
+    remedy = f"run `flowtrack deploy {mine}`" if mine else f"set FLOWTRACK_BUILD_ID={current}"
+    return Finding("Workers", mine == current, what, remedy)
+
+
 def mail(url: str) -> Finding:
     """Check that the mail server takes our login; nothing is sent."""
     parts = urlsplit(url)

@@ -14,7 +14,7 @@ Made from the registry (`workflows/nodes/`) by `make docs`; a test keeps it equa
 Every node also has: {common}.
 Templates are [Liquid](https://shopify.github.io/liquid/); a value that is missing where it is printed fails
 the step, unless `| default:` says what to print. Every action also has the way out `error`, taken when
-`onError` is `branch`.
+`onError` is `branch`. A rule on an edge that cannot be weighed fails the step it leaves, as `bad_condition`.
 """
 
 
@@ -35,11 +35,11 @@ def describe(node_type: type[NodeType]) -> dict[str, Any]:
 def page() -> str:
     """Write the whole catalogue as Markdown."""
     common = ", ".join(f"`{name}`" for name in sorted(COMMON))
-    sections = [_section(describe(node_type)) for node_type in nodes.types().values()]
+    sections = [_section(describe(each), each.failure) for each in nodes.types().values()]
     return "\n".join([INTRO.format(common=common), *sections])
 
 
-def _section(described: Mapping[str, Any]) -> str:
+def _section(described: Mapping[str, Any], failure: tuple[str, dict[str, Any]] | None) -> str:
     schema = described["config_schema"]
     own = {name: field for name, field in schema.get("properties", {}).items() if name not in COMMON}
     rows = [_row(name, field, name in schema.get("required", [])) for name, field in own.items()]
@@ -48,8 +48,10 @@ def _section(described: Mapping[str, Any]) -> str:
     )
     ways = ", ".join(f"`{handle}`" for handle in described["handles"]) or "none"
     example = json.dumps(described["example"], ensure_ascii=False)
+    fails = f"Fails, say, as `{failure[0]}`: `{json.dumps(failure[1])}`" if failure else ""
     head = [f"## {described['name']}", "", described["summary"], "", f"Ways out: {ways}.", ""]
-    return "\n".join([*head, *table, "", f"Example: `{example}`", ""])
+    tail = ["", f"Example: `{example}`", *(["", fails] if fails else []), ""]
+    return "\n".join([*head, *table, *tail])
 
 
 def _row(name: str, field: Mapping[str, Any], required: bool) -> str:

@@ -22,6 +22,7 @@ from workflows.messages import (
     StepInput,
 )
 from workflows.nodetype import NodeType, common
+from workflows.room import HEAVIEST, Room, bytes_of
 from workflows.run import UNTOUCHED, Dropped, Event, Ready, Run
 
 PATIENCE = RetryPolicy(
@@ -31,15 +32,8 @@ PATIENCE = RetryPolicy(
     maximum_attempts=100,
 )
 """For what only our own database can delay; a node's own `retry` is counted by its activity."""
-LOCAL_AT_ONCE = 8
-"""Local activities under way at once: what they give goes to the server in one message, of 4 MiB at most."""
-MESSAGE_CAP = 1_000_000
-"""Bytes of outcomes after which the workflow task is let end, before more is done."""
-MARKER_BYTES = 2_000
-"""What an outcome weighs at least."""
-STEPS_CAP = 3_000
-"""Steps of one run, after which the next goes on: a history stays below 10,000 events also where the server
-has had no chance yet to suggest it (temporal.md §1)."""
+BACKSTOP = timedelta(seconds=5)
+"""The activity itself ends a step in time; what holds even the activity up is ended by Temporal, later."""
 
 
 @workflow.defn(name="ExecutionWorkflow")
@@ -53,10 +47,9 @@ class ExecutionWorkflow(Controlled):
         self._branches: dict[str, asyncio.Task[None]] = {}
         self._failure: ApplicationError | None = None
         self._draining = False
-        self._steps = 0
-        self._slots = asyncio.Semaphore(LOCAL_AT_ONCE)
-        self._gate = asyncio.Lock()
-        self._unsent = 0
+        self._stays = False
+        """It is too large to continue as new, and goes on in the history it has."""
+        self._room = Room()
 
     @workflow.run
     async def run(self, start: ExecutionInput) -> ExecutionResult:
@@ -75,6 +68,10 @@ class ExecutionWorkflow(Controlled):
         try:
             await self._enter()
             await workflow.wait_condition(self._is_settled)
+            while self._failure is None and self._run.state.ready and not self._may_move():
+                self._stays, self._draining = True, False
+                self._go_on()
+                await workflow.wait_condition(self._is_settled)
         except asyncio.CancelledError:
             await self._stop_branches()
             raise
@@ -136,8 +133,8 @@ class ExecutionWorkflow(Controlled):
         for event in events:
             if isinstance(event, Dropped) and event.key in self._branches:
                 self._branches[event.key].cancel()
-        is_long = self._steps >= STEPS_CAP or workflow.info().is_continue_as_new_suggested()
-        self._draining = self._draining or is_long
+        has_grown_long = not self._stays and workflow.info().is_continue_as_new_suggested()
+        self._draining = self._draining or has_grown_long
         if self._draining:
             for key in self._run.state.sleeping:
                 if key in self._branches:
@@ -207,7 +204,9 @@ class ExecutionWorkflow(Controlled):
                 lambda: key in self._news, timeout=left, timeout_summary=summary(key, node)
             )
         except TimeoutError:
+            self._room.clear()
             return True
+        self._room.clear()
         # While the run slept the lead may have changed.
         self._run.state.lead = None
         return False
@@ -225,7 +224,6 @@ class ExecutionWorkflow(Controlled):
         return outcome
 
     async def _work(self, key: str, node: Node) -> Outcome:
-        self._steps += 1
         node_type = self._run.type_of(node)
         step = self._step(key, node)
         if node_type.queue is None:
@@ -240,40 +238,47 @@ class ExecutionWorkflow(Controlled):
         return await self._queued(key, node_type, step)
 
     async def _local(
-        self, key: str, node_type: type[NodeType], step: StepInput, *, fast: bool = False
+        self,
+        key: str,
+        node_type: type[NodeType],
+        step: StepInput,
+        *,
+        fast: bool = False,
+        activity: str | None = None,
     ) -> Outcome:
-        config = common(step.node.config)
-        async with self._slots:
-            await self._breathe()
+        limit = node_type.start_to_close(common(step.node.config)) + BACKSTOP
+        await self._room.enter()
+        size = 0
+        try:
             outcome: Outcome = await workflow.execute_local_activity(
-                UNTOUCHED if node_type.passes else node_type.name,
+                activity or (UNTOUCHED if node_type.passes else node_type.name),
                 step,
                 result_type=Outcome,
                 activity_id=key,
-                start_to_close_timeout=node_type.fast_timeout if fast else node_type.start_to_close(config),
+                start_to_close_timeout=node_type.fast_timeout if fast else limit,
                 retry_policy=RetryPolicy(maximum_attempts=1) if fast else PATIENCE,
                 summary=summary(key, step.node),
             )
-            self._unsent += max(outcome.size, MARKER_BYTES)
+            size = outcome.size
+        finally:
+            self._room.leave(size)
         return outcome
-
-    async def _breathe(self) -> None:
-        """Let the workflow task end when its local activities have given much: a timer cannot wait in it."""
-        async with self._gate:
-            if self._unsent >= MESSAGE_CAP:
-                await workflow.sleep(timedelta(milliseconds=1), summary="breath")
-                self._unsent = 0
 
     async def _queued(self, key: str, node_type: type[NodeType], step: StepInput) -> Outcome:
         config = common(step.node.config)
         retry = config.retry
+        size = bytes_of(step)
+        if size > HEAVIEST:
+            # It would hold up the task for ever; as a local activity it goes nowhere and is refused.
+            return await self._local(key, node_type, step, activity=UNTOUCHED)
+        await self._room.send(size)
         outcome: Outcome = await workflow.execute_activity(
             node_type.name,
             step,
             result_type=Outcome,
             activity_id=key,
             task_queue=f"{workflow.info().task_queue}-{node_type.queue}",
-            start_to_close_timeout=node_type.start_to_close(config),
+            start_to_close_timeout=node_type.start_to_close(config) + BACKSTOP,
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(seconds=retry.initial_seconds),
                 backoff_coefficient=retry.backoff,
@@ -282,6 +287,7 @@ class ExecutionWorkflow(Controlled):
             ),
             summary=summary(key, step.node),
         )
+        self._room.clear()
         return outcome
 
     def _step(self, key: str, node: Node) -> StepInput:
@@ -313,10 +319,18 @@ class ExecutionWorkflow(Controlled):
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _may_move(self) -> bool:
+        """Tell whether all that the run knows fits into the first event of the one that continues it."""
+        return bytes_of(self._onward()) <= HEAVIEST
+
     async def _continue_as_new(self) -> None:
         await workflow.wait_condition(workflow.all_handlers_finished)
         for key in self._news:
             # What came too late to be looked at here is looked at there.
             self._run.state.sleeping.pop(key, None)
-        update = {"state": self._run.state, "facts": self._run.facts}
-        workflow.continue_as_new(self._start.model_copy(update=update))
+        # Between two histories a run may change to newer code; where workers have no build this says nothing.
+        upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
+        workflow.continue_as_new(self._onward(), initial_versioning_behavior=upgrade)
+
+    def _onward(self) -> ExecutionInput:
+        return self._start.model_copy(update={"state": self._run.state, "facts": self._run.facts})

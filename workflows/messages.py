@@ -54,10 +54,10 @@ class Outcome(Frozen):
     items: tuple[JsonValue, ...] | None = None
     """What a loop is to run for; the step ends with the last of them."""
     log: tuple[LogLine, ...] = ()
-    size: int = 0
-    """Bytes of all this as JSON, worked out by the activity."""
     ms: float = 0
     """How long the activity worked; event times of local activities cannot be subtracted."""
+    size: int = 0
+    """Bytes of all this in history, put there by the activity."""
 
     @property
     def rests(self) -> bool:

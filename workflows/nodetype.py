@@ -241,6 +241,8 @@ class NodeType:
     """One line for palette and docs."""
     Config: ClassVar[type[NodeConfig]] = NodeConfig
     example: ClassVar[dict[str, Any]] = {}
+    failure: ClassVar[tuple[str, dict[str, Any]] | None] = None
+    """A type of error, and a config that is taken and fails so; None: only rules on its edges can fail."""
     handles: ClassVar[tuple[str, ...]] = ("default",)
     """The ways out; the first is taken when the node is disabled or `onError` is `continue`."""
     named_handles: ClassVar[tuple[str, ...]] = ()

@@ -27,15 +27,22 @@ from workflows.messages import (
     StepError,
 )
 from workflows.nodetype import NodeType
-from workflows.scopes import is_light, names_lead, pick
+from workflows.scopes import is_light, names_lead, pick, weight
 from workflows.walk import Walk
 
 UNTOUCHED = "EDGES"
 """The activity that only weighs the rules on the edges of a node that has no activity of its own."""
 INBOX_CAP = 1_000
 """Events that a run keeps for waits that have not begun."""
+EVENT_WEIGHT, INBOX_WEIGHT = 64 * 1024, 256 * 1024
+"""What one, and all together, may weigh: they travel with the run when it continues as new."""
 PASSED_CAP = 256 * 1024
 """Weight of what a node may pass on without an activity, the cap of every other output (design §5)."""
+
+
+def heaviness(event: Heard) -> int:
+    """Weigh an event's data."""
+    return weight(event.data, cap=EVENT_WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Run:
         self._execution_id, self._version = start.execution_id, start.version
         self._walk = Walk(self.graph, self.state.walk)
         outputs = self.state.outputs
+        self._weights = [heaviness(event) for event in self.state.inbox]
         self._steps = {node.save_as: outputs[node.id] for node in self.graph.nodes if node.id in outputs}
 
     def admit(self, begun: Begun) -> None:
@@ -162,9 +170,13 @@ class Run:
         return self.finish(key, Outcome(handles=self.type_of(self.node_of(key)).handles[:1]))
 
     def hear(self, event: Heard) -> None:
-        """Buffer an event; of a flood the newest count."""
+        """Buffer an event; of a flood the newest count, and of what is too heavy only that it happened."""
+        if heaviness(event) > EVENT_WEIGHT:
+            event = event.model_copy(update={"data": None})
         self.state.inbox.append(event)
-        del self.state.inbox[:-INBOX_CAP]
+        self._weights.append(heaviness(event))
+        while len(self._weights) > INBOX_CAP or sum(self._weights) > INBOX_WEIGHT:
+            del self.state.inbox[0], self._weights[0]
 
     def waiting_to_run(self) -> list[str]:
         """Name the steps that are decided to run and that nobody holds."""

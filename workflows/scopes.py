@@ -35,16 +35,21 @@ def names_lead(paths: Iterable[str]) -> bool:
 
 
 def is_light(value: Any, *, cap: int) -> bool:
-    """Tell whether a value weighs at most so much: its characters, and 8 for each thing; nor nests deeply."""
-    waiting, left = [(value, 0)], cap
+    """Tell whether a value weighs at most so much, nor nests deeply."""
+    return weight(value, cap=cap) <= cap
+
+
+def weight(value: Any, *, cap: int) -> int:
+    """Count a value's characters, and 8 for each thing; what nests deeply is over any cap, as is what is."""
+    waiting, total = [(value, 0)], 0
     while waiting:
         item, depth = waiting.pop()
-        left -= 8 + len(item) if isinstance(item, str) else 8
-        if left < 0 or depth > DEPTH_CAP:
-            return False
+        total += 8 + len(item) if isinstance(item, str) else 8
+        if total > cap or depth > DEPTH_CAP:
+            return cap + 1
         if isinstance(item, Mapping):
-            left -= sum(map(len, item))
+            total += sum(map(len, item))
             waiting += [(inner, depth + 1) for inner in item.values()]
         elif isinstance(item, list | tuple):
             waiting += [(inner, depth + 1) for inner in item]
-    return True
+    return total

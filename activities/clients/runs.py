@@ -35,6 +35,23 @@ from workflows.failures import WITHDRAWN
 from workflows.messages import ExecutionInput, ExecutionResult, Heard
 
 RPC_TIMEOUT = timedelta(seconds=5)
+TOO_MUCH = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.RESOURCE_EXHAUSTED)
+"""What Temporal says to more than it takes, and also to other things."""
+START_CAP = 2 * 1024 * 1024 - 4096
+"""Bytes of the first event's input that Temporal takes."""
+TOO_LARGE = (
+    "The trigger's data and the graph together have {size:,} bytes; a run begins with at most {cap:,}. "
+    "Send less, or keep large texts out of the nodes."
+)
+
+
+class NotStartable(Exception):
+    """A run can never begin as it is: waiting would change nothing."""
+
+    def __init__(self, type_: str, message: str, *, reason: str = "start_refused") -> None:
+        super().__init__(message)
+        self.type = type_
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -65,7 +82,10 @@ async def start(
 
 
 async def begin(temporal: Client, order: Start, *, task_queue: str) -> str | None:
-    """Have Temporal run an execution, once; return the run's id. Raises as `start` in an outage."""
+    """Have Temporal run an execution, once; return the run's id.
+
+    Raises NotStartable, or as `start` in an outage.
+    """
     given = order.input
     waits = f"`{workflow_id_of(given.awaited_by)}` waits for its end." if given.awaited_by else None
     try:
@@ -83,6 +103,10 @@ async def begin(temporal: Client, order: Start, *, task_queue: str) -> str | Non
         )
     except WorkflowAlreadyStartedError as error:
         return error.run_id
+    except RPCError as error:
+        if error.status in TOO_MUCH and (size := len(given.model_dump_json())) > START_CAP:
+            raise NotStartable("input_too_large", TOO_LARGE.format(size=size, cap=START_CAP)) from error
+        raise
     return handle.result_run_id or handle.first_execution_run_id
 
 

@@ -1,19 +1,26 @@
-"""Connecting to Temporal, and the two things FlowTrack wants of a namespace."""
+"""Connecting to Temporal, the two things FlowTrack wants of a namespace, and the builds of its workers."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 
 from google.protobuf.duration_pb2 import Duration
-from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.enums.v1 import IndexedValueType, VersionDrainageStatus
 from temporalio.api.namespace.v1 import NamespaceConfig
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeWorkerDeploymentRequest,
+    SetWorkerDeploymentCurrentVersionRequest,
+    UpdateNamespaceRequest,
+)
 from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.runtime import Runtime
-from temporalio.service import GrpcCompression, TLSConfig
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConfig
 
 SEARCH_ATTRIBUTES = (
     "FlowTrackWorkspaceId",
@@ -23,6 +30,12 @@ SEARCH_ATTRIBUTES = (
 )
 # A connected client whose server went away would block for six seconds without one.
 RPC_TIMEOUT = timedelta(seconds=5)
+DEPLOYMENT = "flowtrack"
+"""The name under which Temporal knows the builds of our workers."""
+DRAINAGE = {
+    VersionDrainageStatus.VERSION_DRAINAGE_STATUS_DRAINING: "draining",
+    VersionDrainageStatus.VERSION_DRAINAGE_STATUS_DRAINED: "drained",
+}
 
 
 class SearchAttributeConflict(Exception):
@@ -87,6 +100,54 @@ async def set_retention(client: Client, days: int) -> None:
     await client.workflow_service.update_namespace(
         UpdateNamespaceRequest(namespace=client.namespace, config=config), timeout=RPC_TIMEOUT
     )
+
+
+@dataclass(frozen=True)
+class Builds:
+    """What Temporal knows of the builds of our workers."""
+
+    current: str
+    """The one that new runs go to; empty: workers without a build."""
+    others: Mapping[str, str]
+    """Each other to `draining` while it has open runs, `drained` afterwards, `inactive` before it had any."""
+
+
+async def builds(client: Client) -> Builds:
+    """Ask which build is current and which others still have runs."""
+    request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=DEPLOYMENT)
+    try:
+        found = await client.workflow_service.describe_worker_deployment(request, timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return Builds("", {})
+        raise
+    info = found.worker_deployment_info
+    current = info.routing_config.current_deployment_version.build_id
+    listed = {each.deployment_version.build_id: each.drainage_status for each in info.version_summaries}
+    return Builds(
+        current, {name: DRAINAGE.get(how, "inactive") for name, how in listed.items() if name != current}
+    )
+
+
+async def make_current(client: Client, build_id: str, *, patience: float = 60) -> None:
+    """Send new runs to a build, once its workers are known; an empty one means workers without a build.
+
+    Raises RPCError when Temporal does not know the build in time, or its workers do not serve every queue.
+    """
+    request = SetWorkerDeploymentCurrentVersionRequest(
+        namespace=client.namespace, deployment_name=DEPLOYMENT, build_id=build_id
+    )
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        try:
+            await client.workflow_service.set_worker_deployment_current_version(request, timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            is_early = error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
+            if not is_early or asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 def _is_loopback(address: str) -> bool:

@@ -1,8 +1,9 @@
 """The effects: every file beside this one carries out the node type of the same file name."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from activities.step import Step
 from activities.world import World
@@ -10,7 +11,7 @@ from workflows import nodes
 from workflows.messages import Outcome
 from workflows.nodetype import NodeType
 
-Effect = Callable[[Step, World], Awaitable[Outcome]]
+Effect = Callable[[Step, World], Coroutine[Any, Any, Outcome]]
 
 
 def effect_of(node_type: type[NodeType]) -> Effect:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 from sqlalchemy import select
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
@@ -19,6 +20,8 @@ from db.models import ExecutionStep
 from db.models.executions import OPEN_STATUSES
 from workflows.graph import step_key
 from workflows.messages import Command, Heard
+from workflows.run import EVENT_WEIGHT
+from workflows.scopes import weight
 
 router = APIRouter(tags=["executions"])
 
@@ -64,6 +67,16 @@ class SignalGiven(Given):
 
     type: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")]
     data: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("data")
+    @classmethod
+    def _check_data(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if weight(data, cap=EVENT_WEIGHT) > EVENT_WEIGHT:
+            told = {"cap": f"{EVENT_WEIGHT:,}"}
+            raise PydanticCustomError(
+                "event_too_large", "An event carries at most {cap} characters, nested 32 deep.", told
+            )
+        return data
 
 
 @router.post(

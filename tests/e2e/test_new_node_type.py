@@ -1,16 +1,13 @@
 """Adding a node type is two new files and no edited line (design §3)."""
 
-import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import activities.nodes
-import workflows.nodes
 from tests.e2e.graphs import chain, node
 from tests.e2e.house import House, ok
+from tests.e2e.planted import planted
 from tests.e2e.target import Target
 from workflows import catalogue
 
@@ -54,27 +51,10 @@ async def run(step: Step, world: World) -> Outcome:
 
 
 @pytest.fixture
-def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def two_files(tmp_path: Path) -> Iterator[None]:
     """Write the two files beside the others, as far as Python can tell."""
-    for package, content in ((workflows.nodes, TYPE), (activities.nodes, EFFECT)):
-        folder = tmp_path / package.__name__
-        folder.mkdir()
-        (folder / f"{FILE}.py").write_text(content)
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-    forget()
-    yield
-    monkeypatch.undo()
-    forget()
-    for package in (workflows.nodes, activities.nodes):
-        sys.modules.pop(f"{package.__name__}.{FILE}", None)
-        vars(package).pop(FILE, None)
-
-
-def forget() -> None:
-    """Forget the registry, as a new process would."""
-    importlib.invalidate_caches()
-    workflows.nodes.types.cache_clear()
-    activities.nodes._load.cache_clear()
+    with planted(tmp_path, FILE, node_type=TYPE, effect=EFFECT):
+        yield
 
 
 # The files must be there before the house is: its worker registers what it finds.

@@ -14,7 +14,18 @@ from tests.workflows.drawn import NOBODY, edges, execution, log, merge, scripted
 from tests.workflows.naive import Script, Told, interpret
 from workflows.graph import Edge, Graph, Node
 from workflows.messages import Begun, Ending, Heard, Outcome, RunState, StepError
-from workflows.run import PASSED_CAP, Event, Passed, Ready, Run, Skipped
+from workflows.run import (
+    EVENT_WEIGHT,
+    INBOX_CAP,
+    INBOX_WEIGHT,
+    PASSED_CAP,
+    Event,
+    Passed,
+    Ready,
+    Run,
+    Skipped,
+    heaviness,
+)
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -381,3 +392,19 @@ def test_a_step_that_is_tried_again_begins_anew_and_knows_how_often():
     assert run.what_waits_need("a:1")["retries"] == 2
     run.finish("a:1", Outcome())
     assert run.state.retries == {}
+
+
+def test_an_inbox_has_a_weight():
+    def noise(size: int) -> Heard:
+        return Heard(type="NOISE", at=LATER, data={"text": "x" * size})
+
+    run = Run(execution(Graph(nodes=(trigger(),), edges=())))
+    for number in range(INBOX_CAP):
+        run.hear(noise(60_000 if number % 2 else 70_000))
+        weights = [heaviness(event) for event in run.state.inbox]
+        assert sum(weights) <= INBOX_WEIGHT
+    assert max(weights) <= EVENT_WEIGHT
+    assert [event.data is None for event in run.state.inbox[-4:]] == [True, False, True, False]
+    for _ in range(2 * INBOX_CAP):
+        run.hear(noise(10))
+    assert len(run.state.inbox) == INBOX_CAP

@@ -27,4 +27,5 @@ class AddLeadEvent(NodeType):
         "description": "Sent the offer for {{ trigger.product | default: 'a product' }}",
         "metadata": {"budget": "{{ trigger.budget }}"},
     }
+    failure = ("template_error", {"eventType": "TOLD", "description": "{{ lead.nickname }}"})
     requires_lead = True

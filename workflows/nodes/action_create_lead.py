@@ -33,5 +33,6 @@ class CreateLead(NodeType):
         "fields": {"first_name": "Account of {{ lead.name }}", "company": "{{ trigger.company }}"},
         "onDuplicate": "skip",
     }
+    failure = ("invalid_value", {"email": "no address"})
     handles = ("created", "existing")
     changes_lead = True

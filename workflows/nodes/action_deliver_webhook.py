@@ -35,6 +35,10 @@ class DeliverWebhook(NodeType):
         "eventType": "lead.qualified",
         "payload": {"email": "{{ lead.email }}", "budget": "{{ trigger.budget }}"},
     }
+    failure = (
+        "unknown_endpoint",
+        {"eventType": "lead.won", "endpointIds": ["00000000-0000-0000-0000-000000000000"]},
+    )
     queue = "webhooks"
     fast_path = True
     timeout = timedelta(seconds=20)

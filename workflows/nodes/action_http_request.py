@@ -119,6 +119,7 @@ class HTTPRequest(NodeType):
         "body": {"email": "{{ lead.email }}", "budget": "{{ trigger.budget }}"},
         "auth": {"type": "bearer", "token": "a-token-of-the-service"},
     }
+    failure = ("blocked_destination", {"url": "ftp://files.example.com/"})
     # No fast path: what comes after one comes at once, and `Retry-After` would not be honoured.
     queue = "http"
 

@@ -72,6 +72,7 @@ class SendEmail(NodeType):
         "emailBody": "<p>Hi {{ lead.name }}, we will be in touch soon.</p>",
         "messageClass": "transactional",
     }
+    failure = ("refused_message", {"to": "nobody", "emailSubject": "Hello", "emailText": "Hello"})
     handles = ("default", "skipped")
     queue = "mail"
     fast_path = True

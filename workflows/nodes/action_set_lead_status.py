@@ -26,6 +26,7 @@ class SetLeadStatus(NodeType):
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"status": "QUALIFIED", "allowedFrom": ["NEW", "CONTACTED"]}
+    failure = ("status_conflict", {"status": "WON", "allowedFrom": ["OFFERED"], "onConflict": "fail"})
     handles = ("default", "unchanged")
     requires_lead = True
     changes_lead = True

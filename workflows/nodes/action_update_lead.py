@@ -25,5 +25,6 @@ class UpdateLead(NodeType):
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"set": {"company": "{{ trigger.company }}"}, "mode": "if_empty"}
+    failure = ("unknown_field", {"set": {"no_such_field": "x"}})
     requires_lead = True
     changes_lead = True

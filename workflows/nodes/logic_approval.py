@@ -29,6 +29,7 @@ class Approval(NodeType):
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"message": "Send {{ lead.name }} the offer?", "timeout": "P2D"}
+    failure = ("bad_duration", {"timeout": "soon"})
     handles = ("approved", "rejected", "timeout")
     decides = True
     waits = True

@@ -27,6 +27,7 @@ class Condition(NodeType):
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"condition": {"field": "budget", "operator": ">=", "value": 5000}}
+    failure = ("no_condition", {})
     handles = (TRUE, FALSE)
     decides = True
 

@@ -100,6 +100,7 @@ class Delay(NodeType):
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"mode": "duration", "duration": "P3D"}
+    failure = ("missing_moment", {"mode": "until", "until": "{{ trigger.meeting }}"})
     decides = True
 
     @classmethod

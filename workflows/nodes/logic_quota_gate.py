@@ -29,4 +29,5 @@ class QuotaGate(NodeType):
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"quotaKey": "email_sends", "amount": 1, "onExceeded": "hold"}
+    failure = ("quota_exceeded", {"quotaKey": "email_sends", "amount": 1_000_000, "onExceeded": "fail"})
     handles = (WITHIN, EXCEEDED)

@@ -53,6 +53,10 @@ class Switch(NodeType):
             },
         ]
     }
+    failure = (
+        "bad_condition",
+        {"cases": [{"id": "a", "condition": {"field": "name", "operator": "matches_regex", "value": "("}}]},
+    )
     handles = (OTHERWISE,)
     named_handles = ("case_<id>",)
     decides = True

@@ -60,6 +60,7 @@ class WaitForEvent(NodeType):
         ],
         "timeout": "P14D",
     }
+    failure = ("bad_duration", {"events": [{"id": "won", "type": "WON"}], "timeout": "soon"})
     handles = ("timeout",)
     named_handles = ("event_<id>",)
     waits = True

@@ -26,6 +26,7 @@ class End(NodeType):
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"outcome": "qualified", "output": {"budget": "{{ trigger.budget }}"}}
+    failure = ("bad_outcome", {"outcome": "{{ trigger.budget | slice: 0, 0 }}"})
     handles = ()
     decides = True
 

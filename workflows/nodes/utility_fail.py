@@ -22,6 +22,7 @@ class Fail(NodeType):
     summary = "Fails the run with a message, whatever `onError` says, and stops its other branches."
     Config = Config
     example: ClassVar[dict[str, Any]] = {"message": "No offer for {{ lead.name }}"}
+    failure = ("failed_by_node", {"message": "No offer"})
     handles = ()
     decides = True
     recovers = False

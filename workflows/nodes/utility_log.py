@@ -22,6 +22,7 @@ class Log(NodeType):
     summary = "Writes a line into the execution's log."
     Config = Config
     example: ClassVar[dict[str, Any]] = {"level": "INFO", "message": "Budget is {{ trigger.budget }}"}
+    failure = ("template_error", {"message": "{{ lead.nickname }}"})
     decides = True
 
     @classmethod

@@ -27,6 +27,7 @@ class SetVariables(NodeType):
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {"assignments": {"greeting": "Hello {{ lead.name }}", "score": 10}}
+    failure = ("template_error", {"assignments": {"greeting": "Hello {{ lead.nickname }}"}})
     decides = True
 
     @classmethod

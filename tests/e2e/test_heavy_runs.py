@@ -1,0 +1,126 @@
+"""Runs whose parts are each allowed and together too much for one message of Temporal's."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.e2e.graphs import chain, edge, graph, node
+from tests.e2e.house import House, ok
+from tests.e2e.planted import hostile_types_in
+from tests.e2e.target import Target
+from workflows.messages import Heard
+
+pytestmark = pytest.mark.anyio
+
+START = node("start", "TRIGGER_MANUAL")
+END = node("end", "UTILITY_LOG", message="on")
+MANY = 20
+"""Together they have 4.8 MB: more than one message or a continued run's input may have."""
+
+
+@pytest.fixture
+def hostile_types(tmp_path: Path) -> Iterator[None]:
+    """Plant nodes that give as much as they may."""
+    with hostile_types_in(tmp_path):
+        yield
+
+
+@pytest.fixture
+async def target(hostile_types: None, target: Target) -> Target:
+    """Listen for webhooks, once the files are there: the house's worker registers what it finds."""
+    return target
+
+
+def heavy(number: int, way: str = "LOCAL") -> dict[str, Any]:
+    """Write a node whose output is almost as large as one may be."""
+    return node(f"heavy{number}", f"ACTION_HOSTILE_{way}", how="weighs 240000")
+
+
+def in_a_row(*last: dict[str, Any]) -> dict[str, Any]:
+    """Draw heavy nodes one after the other."""
+    return chain(START, *(heavy(n) for n in range(MANY)), *last)
+
+
+def side_by_side() -> dict[str, Any]:
+    """Draw heavy nodes that run at once, and a log after all of them."""
+    every = [heavy(n, "QUEUED" if n % 2 else "LOCAL") for n in range(MANY)]
+    ways = [edge("start", each["id"]) for each in every]
+    return graph(START, *every, END, *ways, *(edge(e["id"], "end") for e in every))
+
+
+def reading_all() -> dict[str, Any]:
+    """Draw a node that is sent what it names: all of it."""
+    names = " ".join(f"{{{{ steps.heavy{n} | size }}}}" for n in range(MANY))
+    return in_a_row(node("reader", "ACTION_HOSTILE_QUEUED", how=names))
+
+
+async def test_many_large_outputs_are_no_end_of_a_run(house: House):
+    drawings = {
+        "row": in_a_row(END),
+        "beside": side_by_side(),
+        "reads": reading_all(),
+    }
+    workflows = {name: await house.workflow(drawn, fields=()) for name, drawn in drawings.items()}
+    runs = {name: await house.start(workflow) for name, workflow in workflows.items()}
+
+    ended = {name: await house.ended(run, patience=90) for name, run in runs.items()}
+
+    assert (ended["row"]["status"], ended["beside"]["status"]) == ("completed", "completed")
+    reader = (await house.steps(runs["reads"]))["reader"]
+    assert (ended["reads"]["status_reason"], reader["error"]["type"]) == ("node_failed", "input_too_large")
+    for run in runs.values():
+        assert await failed_tasks(house, run) == []
+
+
+async def failed_tasks(house: House, run: UUID) -> list[str]:
+    """Name what went wrong with a run's workflow tasks on our side; the server ends one to make room."""
+    found = [event.workflow_task_failed_event_attributes for event in await house.history(run)]
+    return [each.failure.message for each in found if each.cause and each.identity != "history-service"]
+
+
+async def test_what_temporal_would_never_take_is_a_failed_execution(house: House):
+    notes = [node(f"n{n}", "UTILITY_LOG", "ü" * 450, message="x" * 300) for n in range(1_500)]
+    large = await house.workflow(chain(START, *notes), fields=())
+    small = await house.workflow(chain(START, END), fields=())
+
+    refused = await house.start(large, text="y" * 250_000)
+    taken = await house.start(small, text="y" * 250_000)
+
+    run = await house.ended(refused)
+    assert (run["status"], run["status_reason"], run["error"]["type"]) == (
+        "failed",
+        "start_refused",
+        "input_too_large",
+    )
+    assert "a run begins with at most 2,093,056" in run["error"]["message"]
+    # It was alone in that: nobody else's start waits for it.
+    assert (await house.ended(taken))["status"] == "completed"
+
+
+async def test_a_flood_of_large_events_costs_a_run_nothing(house: House):
+    wait = node("wait", "LOGIC_WAIT_FOR_EVENT", events=[{"id": "paid", "type": "PAID"}], timeout="PT1H")
+    workflow = await house.workflow(chain(START, wait), fields=())
+    run = await house.start(workflow)
+    await house.until_step(run, "wait", "running")
+    handle = house.temporal.get_workflow_handle(f"execution-{run}")
+    path = f"/v1/executions/{run}/signals"
+
+    too_much = await house.api.post(path, json={"type": "NOISE", "data": {"text": "x" * 70_000}})
+    floods = (handle.signal("event", noise(1_000_000)) for _ in range(5))
+    await asyncio.gather(*floods, *(handle.signal("event", noise(50_000)) for _ in range(50)))
+    # What an operator may send by mistake from the Temporal Web UI.
+    await handle.signal("event", {"no": "event"})
+    await ok(house.api.post(path, json={"type": "PAID", "data": {"amount": 5}}))
+
+    assert (too_much.status_code, "at most 65,536 characters" in too_much.text) == (422, True)
+    assert (await house.ended(run))["status"] == "completed"
+
+
+def noise(size: int) -> Heard:
+    """Build an event with much in it."""
+    return Heard(type="NOISE", at=datetime.now(UTC), data={"text": "x" * size})
