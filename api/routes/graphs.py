@@ -1,7 +1,9 @@
 """A workflow's draft graph, in React Flow's own JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -111,29 +113,8 @@ async def graph_update(
     if_match: Annotated[str | None, Header(description="The ETag of the version you changed.")] = None,
 ) -> Any:
     """Replaces the draft. What only stands in the way of publishing is told in `problems`, and saved."""
-    expected = etags.required(if_match)
-    loaded = await graphs.load(session, caller.workspace_id, workflow_id)
-    if loaded is None:
-        raise errors.NotFound()
-    draft = _read(body)
-    form = await fields.form(session, caller.workspace_id, workflow_id)
-    found = validation.problems(draft, form, publishing=False)
-    _refuse([problem for problem in found if problem.severity == "error"])
-    try:
-        version = await graphs.replace(
-            session,
-            caller.workspace_id,
-            workflow_id,
-            draft,
-            expected_version=loaded.version if expected is None else expected,
-        )
-    except graphs.Stale as error:
-        raise errors.StaleVersion() from error
-    saved = await graphs.load(session, caller.workspace_id, workflow_id)
-    if version is None or saved is None:
-        raise errors.NotFound()
-    response.headers["ETag"] = etags.of(version)
-    return {**reactflow.write(saved.draft), "problems": _told(found)}
+    saving = Saving(session, caller.workspace_id, workflow_id, response)
+    return await saving.save(lambda: _read(body), if_match)
 
 
 @router.post("/v1/workflows/{workflow_id}/graph/validate", summary="Check a graph without saving it")
@@ -152,6 +133,38 @@ async def graph_validate(
     form = await fields.form(session, caller.workspace_id, workflow_id)
     found = validation.problems(reading.draft, form, publishing=True)
     return GraphChecked(valid=not any(p.severity == "error" for p in found), problems=_told(found))
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A save of one workflow's draft, and its answer."""
+
+    session: Session
+    workspace_id: UUID
+    workflow_id: UUID
+    response: Response
+
+    async def save(self, read: Callable[[], Draft], if_match: str | None) -> dict[str, Any]:
+        """Put a draft in place of the version that the caller names; tell what hinders its publishing."""
+        expected = etags.required(if_match)
+        ids = (self.workspace_id, self.workflow_id)
+        loaded = await graphs.load(self.session, *ids)
+        if loaded is None:
+            raise errors.NotFound()
+        draft = read()
+        form = await fields.form(self.session, *ids)
+        found = validation.problems(draft, form, publishing=False)
+        _refuse([problem for problem in found if problem.severity == "error"])
+        known = loaded.version if expected is None else expected
+        try:
+            version = await graphs.replace(self.session, *ids, draft, expected_version=known)
+        except graphs.Stale as error:
+            raise errors.StaleVersion() from error
+        saved = await graphs.load(self.session, *ids)
+        if version is None or saved is None:
+            raise errors.NotFound()
+        self.response.headers["ETag"] = etags.of(version)
+        return {**reactflow.write(saved.draft), "problems": _told(found)}
 
 
 def _told(problems: Sequence[Problem]) -> list[GraphProblem]:

@@ -22,6 +22,7 @@ async def test_a_workflow_is_made_read_changed_listed_and_deleted(acme: Tenant):
         "slug",
         "published_version",
         "settings",
+        "template_id",
         "created_at",
         "updated_at",
     }
