@@ -28,6 +28,7 @@ def describe(node_type: type[NodeType]) -> dict[str, Any]:
         "kind": node_type.kind(),
         "handles": [*node_type.named_handles, *node_type.handles, *error],
         "config_schema": node_type.Config.model_json_schema(by_alias=True),
+        "output_schema": node_type.output_schema(),
         "example": node_type.example,
     }
 
@@ -49,12 +50,22 @@ def _section(described: Mapping[str, Any]) -> str:
     ways = ", ".join(f"`{handle}`" for handle in described["handles"]) or "none"
     example = json.dumps(described["example"], ensure_ascii=False)
     head = [f"## {described['name']}", "", described["summary"], "", f"Ways out: {ways}.", ""]
-    return "\n".join([*head, *table, "", f"Example: `{example}`", ""])
+    output = _output(described["output_schema"])
+    return "\n".join([*head, *table, "", f"Output: {output}.", "", f"Example: `{example}`", ""])
 
 
 def _row(name: str, field: Mapping[str, Any], required: bool) -> str:
     default = "required" if required else f"`{json.dumps(field.get('default'), ensure_ascii=False)}`"
     return f"| `{name}` | {_takes(field)} | {default} |"
+
+
+def _output(schema: Mapping[str, Any]) -> str:
+    """Name what a step outputs; what is not always there is in brackets."""
+    required = schema.get("required", ())
+    fields = schema.get("properties", {}).items()
+    named = (f"`{name}` ({_takes(field)})" for name, field in fields)
+    marked = (one if name in required else f"[{one}]" for one, (name, _) in zip(named, fields, strict=True))
+    return ", ".join(marked) or "as its config or what starts the run says"
 
 
 def _takes(field: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
-from workflows import conditions
+from workflows import conditions, shapes
 from workflows.graph import Join, OnError
 from workflows.messages import EdgeRule, Heard, Outcome, Scope
 from workflows.problems import Problem
@@ -74,6 +74,12 @@ def distinct(ways: list[W]) -> list[W]:
     if twice:
         raise PydanticCustomError("duplicate_id", "every id may come once: {ids}", {"ids": ", ".join(twice)})
     return ways
+
+
+class Result(BaseModel):
+    """What a step outputs, by its keys; one that is not always there has a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Retry(Part):
@@ -230,6 +236,8 @@ class NodeType:
     """One line for palette and docs."""
     Config: ClassVar[type[NodeConfig]] = NodeConfig
     example: ClassVar[dict[str, Any]] = {}
+    Output: ClassVar[type[Result] | None] = None
+    """What its steps output; None: what its config says, or anything."""
     handles: ClassVar[tuple[str, ...]] = ("default",)
     """The ways out; the first is taken when the node is disabled or `onError` is `continue`."""
     named_handles: ClassVar[tuple[str, ...]] = ()
@@ -277,6 +285,21 @@ class NodeType:
     def flaws(cls, config: NodeConfig, edges: tuple[EdgeRule, ...]) -> list[Problem]:
         """Return what only this type can see is wrong at publish; pointers begin at the config."""
         return []
+
+    @classmethod
+    def output_schema(cls) -> dict[str, Any]:
+        """Describe in JSON Schema what its steps output; empty where that is for its config to say."""
+        return cls.Output.model_json_schema() if cls.Output else {}
+
+    @classmethod
+    def outputs(cls, config: Any, known: shapes.Known) -> shapes.Shape:
+        """Say what a step with this config outputs, as far as it is known before a run."""
+        return shapes.of_model(cls.Output) if cls.Output else shapes.ANY
+
+    @classmethod
+    def variables(cls, config: Any) -> Mapping[str, shapes.Shape]:
+        """Name the variables that a step with this config sets under `vars.`."""
+        return {}
 
     @classmethod
     def start_to_close(cls, config: NodeConfig) -> timedelta:

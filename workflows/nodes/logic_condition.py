@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from workflows import conditions
 from workflows.messages import EdgeRule, Outcome
-from workflows.nodetype import NodeConfig, NodeType, Refused, Rule, Situation
+from workflows.nodetype import NodeConfig, NodeType, Refused, Result, Rule, Situation
 from workflows.problems import Problem, pointer
 
 TRUE, FALSE = "condition_true", "condition_false"
@@ -14,6 +14,13 @@ class Config(NodeConfig):
     """The rule; without one, the rules on the outgoing edges decide."""
 
     condition: Rule | None = None
+
+
+class Output(Result):
+    """How it came out, and why."""
+
+    result: bool
+    evaluation: dict[str, Any]
 
 
 class Condition(NodeType):
@@ -26,6 +33,7 @@ class Condition(NodeType):
         "Without a rule of its own it asks the rules on the edges that leave by `condition_true`."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"condition": {"field": "budget", "operator": ">=", "value": 5000}}
     handles = (TRUE, FALSE)
     decides = True
