@@ -170,7 +170,8 @@ class _References:
             return Finding("unknown_form_field", message, _nearest(missing, names))
         if in_trigger:
             message = f"`{path}`: what starts the run has no `{missing}`."
-            return Finding("unknown_trigger_field", message, _nearest(missing, names))
+            severity: Severity = "error" if self._around.is_trigger_held else "warning"
+            return Finding("unknown_trigger_field", message, _nearest(missing, names), severity)
         message = f"There is no `{'.'.join((scope, *parts[: found.at + 1]))}`."
         return Finding("unknown_reference", message, _nearest(missing, names))
 

@@ -13,6 +13,8 @@ Kind = Literal["text", "number", "boolean", "date", "list", "object", "nothing"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEPTH_CAP = 12
 """Levels to which alternatives are compared; below, anything may stand."""
+FIELDS_CAP = 200
+"""Keys of alternatives that are told apart; with more, anything may stand there."""
 _BY_TYPE: Mapping[str, Kind] = {
     "string": "text",
     "number": "number",
@@ -217,6 +219,8 @@ def _either(one: Shape, other: Shape, depth: int) -> Shape:
         return ANY
     both = [each for each in (one, other) if "object" in each.kinds]
     names = dict.fromkeys(name for each in both for name in each.fields)
+    if len(names) > FIELDS_CAP:
+        return ANY
     rests = [each.rest for each in both if each.rest is not None]
     lists = [each.items or ANY for each in (one, other) if "list" in each.kinds]
     return Shape(

@@ -38,6 +38,11 @@ class Surroundings:
             return self._known.form if self.is_form else ANY
         return self.output_of(self._drawing.triggers[0])
 
+    @property
+    def is_trigger_held(self) -> bool:
+        """Tell whether trigger data cannot be otherwise: what only comes so by itself may differ by hand."""
+        return all(one.type is not None and one.type.Output is None for one in self._drawing.triggers)
+
     @cached_property
     def lead(self) -> Shape:
         """The lead of the run."""

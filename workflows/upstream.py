@@ -41,7 +41,7 @@ class Upstream:
         before: dict[str, int] = {}
         for node_id in self._drawing.order:
             sources = (line.edge.source for line in self._drawing.incoming[node_id])
-            before[node_id] = _all(before[source] | self._bit(source) for source in sources)
+            before[node_id] = _all(before[source] | 1 << self._place[source] for source in sources)
         return before
 
     @cached_property
