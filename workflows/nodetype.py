@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError, PydanticUndefined
 from workflows import conditions, shapes
 from workflows.graph import Join, OnError
 from workflows.messages import EdgeRule, Heard, Outcome, Scope
-from workflows.problems import Problem
+from workflows.problems import Code, Problem
 from workflows.storable import Path
 
 W = TypeVar("W", bound="Way")
@@ -238,6 +238,8 @@ class NodeType:
     example: ClassVar[dict[str, Any]] = {}
     Output: ClassVar[type[Result] | None] = None
     """What its steps output; None: what its config says, or anything."""
+    codes: ClassVar[Mapping[str, Code]] = {}
+    """Of the problems that `flaws` tells and no other type does."""
     handles: ClassVar[tuple[str, ...]] = ("default",)
     """The ways out; the first is taken when the node is disabled or `onError` is `continue`."""
     named_handles: ClassVar[tuple[str, ...]] = ()

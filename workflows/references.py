@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from workflows import conditions, rules, shapes, templates, uses
+from workflows import codes, conditions, rules, shapes, templates, uses
 from workflows.drawing import Drawing, Line, Placed, Severity, Spot
 from workflows.nodetype import marked_values
 from workflows.problems import Problem
@@ -73,7 +73,7 @@ class _References:
     def _of_template(self, placed: Placed, path: Path, source: str) -> Iterator[Problem]:
         found = templates.problems(source)
         for problem in found:
-            remedy = problem.remedy or "Correct the template."
+            remedy = problem.remedy or codes.remedy(problem.code)
             told = placed.problem(problem.code, problem.message, remedy, *path)
             yield told.model_copy(update={"line": problem.line, "column": problem.column})
         used = uses.of(source)
@@ -91,7 +91,7 @@ class _References:
         for problem in found:
             inner = _parts(problem.pointer)
             yield spot.problem(
-                problem.code, problem.message, problem.remedy or "Correct the rule.", *path, *inner
+                problem.code, problem.message, problem.remedy or codes.remedy(problem.code), *path, *inner
             )
         leaves = {(leaf.field, leaf.operator.name): leaf for leaf in _leaves(parsed)}
         findings = (

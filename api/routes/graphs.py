@@ -1,6 +1,6 @@
 """A workflow's draft graph, in React Flow's own JSON."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from api.deps import Session
 from api.schemas import Id, JsonObject
 from db import fields, graphs
 from workflows import reactflow, validation
-from workflows.problems import Problem
+from workflows.problems import Problem, placed
 from workflows.reactflow import Draft
 
 router = APIRouter(tags=["workflows"])
@@ -113,7 +113,7 @@ async def graph_update(
     if_match: Annotated[str | None, Header(description="The ETag of the version you changed.")] = None,
 ) -> Any:
     """Replaces the draft. What only stands in the way of publishing is told in `problems`, and saved."""
-    saving = Saving(session, caller.workspace_id, workflow_id, response)
+    saving = Saving(session, caller.workspace_id, workflow_id, response, body)
     return await saving.save(lambda: _read(body), if_match)
 
 
@@ -129,9 +129,9 @@ async def graph_validate(
         raise errors.NotFound()
     reading = reactflow.read(body)
     if reading.draft is None:
-        return GraphChecked(valid=False, problems=_told(reading.problems))
+        return GraphChecked(valid=False, problems=_told(_placed(reading.problems, body)))
     form = await fields.form(session, caller.workspace_id, workflow_id)
-    found = validation.problems(reading.draft, form, publishing=True)
+    found = _placed(validation.problems(reading.draft, form, publishing=True), body)
     return GraphChecked(valid=not any(p.severity == "error" for p in found), problems=_told(found))
 
 
@@ -143,6 +143,8 @@ class Saving:
     workspace_id: UUID
     workflow_id: UUID
     response: Response
+    document: Mapping[str, Any]
+    """What the client sees of the draft: pointers lead into it."""
 
     async def save(self, read: Callable[[], Draft], if_match: str | None) -> dict[str, Any]:
         """Put a draft in place of the version that the caller names; tell what hinders its publishing."""
@@ -153,7 +155,7 @@ class Saving:
             raise errors.NotFound()
         draft = read()
         form = await fields.form(self.session, *ids)
-        found = validation.problems(draft, form, publishing=False)
+        found = _placed(validation.problems(draft, form, publishing=False), self.document)
         _refuse([problem for problem in found if problem.severity == "error"])
         known = loaded.version if expected is None else expected
         try:
@@ -167,6 +169,10 @@ class Saving:
         return {**reactflow.write(saved.draft), "problems": _told(found)}
 
 
+def _placed(problems: Sequence[Problem], document: Mapping[str, Any]) -> list[Problem]:
+    return [placed(problem, document) for problem in problems]
+
+
 def _told(problems: Sequence[Problem]) -> list[GraphProblem]:
     return [GraphProblem.model_validate(problem) for problem in problems]
 
@@ -174,7 +180,7 @@ def _told(problems: Sequence[Problem]) -> list[GraphProblem]:
 def _read(document: dict[str, Any]) -> Draft:
     reading = reactflow.read(document)
     if reading.draft is None:
-        _refuse(reading.problems)
+        _refuse(_placed(reading.problems, document))
         raise errors.Invalid()
     return reading.draft
 

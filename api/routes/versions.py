@@ -188,8 +188,9 @@ async def workflow_version_restore(
 ) -> Any:
     """Replaces the draft's graph; publish it to have new runs start with it. The form stays as it is."""
     row = await _row(session, caller, workflow_id, version)
-    saving = drafts.Saving(session, caller.workspace_id, workflow_id, response)
-    return await saving.save(lambda: versions.drawn(row).draft, if_match)
+    draft = versions.drawn(row).draft
+    saving = drafts.Saving(session, caller.workspace_id, workflow_id, response, reactflow.write(draft))
+    return await saving.save(lambda: draft, if_match)
 
 
 @router.post(

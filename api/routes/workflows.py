@@ -17,7 +17,8 @@ from api.planner import OurPlans
 from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Settings, Shown
 from db import fields, graphs, hooks, intake, versions, workflows
 from db.models import Workflow
-from workflows import publish, validation
+from workflows import publish, reactflow, validation
+from workflows.problems import placed
 
 router = APIRouter(tags=["workflows"])
 
@@ -207,7 +208,8 @@ async def workflow_publish(
         raise errors.StaleVersion()
     form = await fields.form(session, caller.workspace_id, workflow_id)
     found = validation.problems(loaded.draft, form, publishing=True)
-    wrong = [problem for problem in found if problem.severity == "error"]
+    document = reactflow.write(loaded.draft)
+    wrong = [placed(problem, document) for problem in found if problem.severity == "error"]
     if wrong:
         raise errors.Invalid("The graph cannot be published yet.", errors=submissions.details(wrong))
     try:

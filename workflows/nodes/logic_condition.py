@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from workflows import conditions
 from workflows.messages import EdgeRule, Outcome
 from workflows.nodetype import NodeConfig, NodeType, Refused, Result, Rule, Situation
-from workflows.problems import Problem, pointer
+from workflows.problems import Code, Problem, pointer
 
 TRUE, FALSE = "condition_true", "condition_false"
 
@@ -35,6 +35,11 @@ class Condition(NodeType):
     Config = Config
     Output = Output
     example: ClassVar[dict[str, Any]] = {"condition": {"field": "budget", "operator": ">=", "value": 5000}}
+    codes: ClassVar[dict[str, Code]] = {
+        "no_condition": Code(
+            "Neither the condition nor an edge by `condition_true` has a rule.", "Give one of them a rule."
+        )
+    }
     handles = (TRUE, FALSE)
     decides = True
 
