@@ -7,6 +7,7 @@ from workflows import shapes
 from workflows.drawing import Drawing, Placed
 from workflows.questions import Field
 from workflows.shapes import ANY, Known, Shape
+from workflows.upstream import in_order
 
 FORM = "TRIGGER_FORM"
 HOOK = "TRIGGER_WEBHOOK"
@@ -75,8 +76,8 @@ class Surroundings:
         return {"trigger": self.trigger, "lead": self.lead, **FIXED}.get(name, ANY)
 
     def output_of(self, placed: Placed) -> Shape:
-        """What a step outputs; on a cycle, or where its config is wrong, that may be anything."""
-        return self._outputs.get(placed.id, ANY)
+        """What a step outputs; where its config is wrong, that may be anything."""
+        return self._outputs[placed.id]
 
     @cached_property
     def _known(self) -> Known:
@@ -85,9 +86,10 @@ class Surroundings:
     @cached_property
     def _outputs(self) -> Mapping[str, Shape]:
         found: dict[str, Shape] = {}
-        for node_id in self._drawing.order:
+        for node_id in in_order(self._drawing):
             sources = (line.edge.source for line in self._drawing.incoming[node_id])
-            inputs = {source: found[source] for source in sources}
+            # What comes round a circle is not known yet.
+            inputs = {source: found.get(source, ANY) for source in sources}
             known = Known(form=self._known.form, inputs=inputs)
             found[node_id] = _output(self._drawing.by_id[node_id], known)
         return found

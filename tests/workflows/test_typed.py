@@ -182,6 +182,32 @@ def test_a_step_that_may_be_skipped_is_told_where_it_is_printed(
     assert told(START, *drawn, HERE, edges=lines) == expected
 
 
+def test_in_a_circle_every_step_may_have_run_before_and_only_those_on_the_way_in_have():
+    """The circle itself is told elsewhere, where it is not allowed."""
+    drawn = (
+        START,
+        node("a", message="{{ steps.c.level | default: '' }} {{ steps.d.level | default: '' }}"),
+        node("b"),
+        node("c", message="{{ steps.b.level }}"),
+        node("d", message="{{ steps.c.level }} {{ steps.a.nothing }}"),
+    )
+    problems = found(*drawn, edges=("start>a", "a>b", "b>c", "c>a", "c>d"), fields=FIELDS)
+    assert [(p.code, p.node_id) for p in problems if p.code != "cycle"] == [
+        ("step_not_upstream", "a"),
+        ("unknown_output_field", "d"),
+    ]
+
+
+def test_circles_without_number_are_gone_round_in_time():
+    names = [f"n{number}" for number in range(2_000)]
+    nodes = [DraftNode(id="start", type="TRIGGER_FORM")]
+    nodes += [DraftNode(id=n, type="UTILITY_LOG", config={"message": "{{ steps.n7.x }}"}) for n in names]
+    pairs = [("start", names[0]), *pairwise(names), *((b, a) for a, b in pairwise(names))]
+    edges = tuple(DraftEdge(id=f"{a}>{b}", source=a, target=b) for a, b in pairs)
+    problems = validation.problems(Draft(nodes=tuple(nodes), edges=edges), FIELDS, publishing=True)
+    assert {p.code for p in problems} <= {"cycle", "unknown_output_field"}
+
+
 @pytest.mark.parametrize(("mode", "is_told"), [("any_live", True), ("first", True), ("all", False)])
 def test_what_a_join_waits_for_decides_what_has_run(mode: str, is_told: bool):
     last = node("me", message="{{ steps.mail.status }}", joinMode=mode)
