@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -178,13 +178,16 @@ async def current(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) 
     return Current(workflow_id, row.status, row.id, row.version, Graph.model_validate(row.graph))
 
 
-async def _latest(session: AsyncSession, workspace_id: UUID, workflow: Workflow) -> WorkflowVersion | None:
+async def _latest(
+    session: AsyncSession, workspace_id: UUID, workflow: Workflow
+) -> Row[UUID, int, str] | None:
     if workflow.published_version_id is None:
         return None
-    query = select(WorkflowVersion).where(
+    # A version's graph and drawing may be megabytes, which nobody asks for here.
+    query = select(WorkflowVersion.id, WorkflowVersion.version, WorkflowVersion.content_hash).where(
         WorkflowVersion.workspace_id == workspace_id, WorkflowVersion.id == workflow.published_version_id
     )
-    return (await session.execute(query)).scalar_one()
+    return (await session.execute(query)).one()
 
 
 async def _insert(

@@ -118,6 +118,10 @@ CODES: Mapping[str, Mapping[str, Code]] = {
         ),
     },
     "What templates and rules name": {
+        "no_lead": Code(
+            "What starts the run brings no lead, and a node needs one or prints it.",
+            "Have the trigger bring one (`leadQuery`, `emailPath`), or start the run by hand with a lead.",
+        ),
         "not_an_object": Code("A path goes on inside a text, a number or a list.", "Use the value itself."),
         "step_disabled": Code(
             "The output of a disabled step is printed.", "Enable the step, or add `| default: …`."

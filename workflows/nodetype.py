@@ -299,6 +299,11 @@ class NodeType:
         return shapes.of_model(cls.Output) if cls.Output else shapes.ANY
 
     @classmethod
+    def brings_lead(cls, config: Any) -> bool:
+        """Tell whether a run that this trigger starts by itself may have a lead."""
+        return True
+
+    @classmethod
     def variables(cls, config: Any) -> Mapping[str, shapes.Shape]:
         """Name the variables that a step with this config sets under `vars.`."""
         return {}

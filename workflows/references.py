@@ -18,6 +18,7 @@ EVERY_BARE = frozenset({"now"})
 """Bare fields that need no scope."""
 NEAREST_CAP = 200
 """Names among which the nearest is looked for: the search is slow."""
+LEAD_REMEDY = "Have the trigger bring one (`leadQuery`, `emailPath`)."
 NOUNS: Mapping[shapes.Kind, str] = {
     "text": "a text",
     "number": "a number",
@@ -62,6 +63,9 @@ class _References:
 
     def _of_config(self, placed: Placed) -> Iterator[Problem]:
         assert placed.type is not None  # noqa: S101 - the caller looked
+        if placed.type.requires_lead and not self._around.has_lead:
+            message = f"`{placed.id}` needs a lead, and what starts the run brings none."
+            yield placed.problem("no_lead", message, LEAD_REMEDY, "type", severity="warning")
         for inside, marker, value in marked_values(placed.type.Config, placed.node.config):
             path = ("data", "config", *inside)
             if marker.kind == "rule":
@@ -155,7 +159,11 @@ class _References:
             return self._of_step(parts, placed, own=own, printed=printed)
         if scope == "vars":
             return self._of_variable(parts, placed)
-        return self._of_scope(scope, parts)
+        told = self._of_scope(scope, parts)
+        if told is None and scope == "lead" and printed and not self._around.has_lead:
+            message = f"What starts the run brings no lead, so `{path}` is missing and fails this step."
+            return Finding("no_lead", message, f"{LEAD_REMEDY} Or add `| default: …`.", "warning")
+        return told
 
     def _of_scope(self, scope: str, parts: list[str]) -> Finding | None:
         found = shapes.follow(self._around.scope(scope), parts)

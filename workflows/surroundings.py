@@ -45,6 +45,12 @@ class Surroundings:
         return all(one.type is not None and one.type.Output is None for one in self._drawing.triggers)
 
     @cached_property
+    def has_lead(self) -> bool:
+        """Tell whether a run may have a lead, unless somebody starts it by hand."""
+        known = [one for one in self._drawing.triggers if one.type and one.config]
+        return not known or any(one.type.brings_lead(one.config) for one in known if one.type)
+
+    @cached_property
     def lead(self) -> Shape:
         """The lead of the run."""
         # An answer is kept as text, whatever the question was.

@@ -146,6 +146,23 @@ def test_what_starts_a_run_is_known_by_its_trigger(
     assert [(p.code, p.severity) for p in problems] == expected
 
 
+@pytest.mark.parametrize(
+    ("type_", "config", "is_told"),
+    [
+        ("TRIGGER_SCHEDULE", {"intervalSeconds": 60}, True),
+        ("TRIGGER_SCHEDULE", {"intervalSeconds": 60, "leadQuery": {"status": ["NEW"]}}, False),
+        ("TRIGGER_WEBHOOK", {}, True),
+        ("TRIGGER_WEBHOOK", {"emailPath": "email"}, False),
+        ("TRIGGER_MANUAL", {}, False),
+    ],
+)
+def test_who_needs_a_lead_is_told_where_none_comes(type_: str, config: dict[str, Any], is_told: bool):
+    start, status = node("start", type_, **config), node("set", "ACTION_SET_LEAD_STATUS", status="WON")
+    problems = about("{{ lead.name }} {{ lead.phone | default: '' }}", status, start=start)
+    expected = [("no_lead", "/nodes/1/type"), ("no_lead", "/nodes/2/data/config/message")]
+    assert [(p.code, p.pointer) for p in problems if p.severity == "warning"] == (expected if is_told else [])
+
+
 # Steps that may not have run
 
 

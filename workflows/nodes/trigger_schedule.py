@@ -78,6 +78,11 @@ class ScheduleTrigger(NodeType):
     passes = True
 
     @classmethod
+    def brings_lead(cls, config: Any) -> bool:
+        """Have one where there is a query for leads."""
+        return config.lead_query is not None
+
+    @classmethod
     def pass_through(cls, config: NodeConfig, trigger: dict[str, Any], inputs: dict[str, Any]) -> Outcome:
         """Hand the time on."""
         return Outcome(output=trigger)
