@@ -54,6 +54,7 @@ golden: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m workflows.catalogue > docs/nodes.md
+	$(BIN)/python -m workflows.codes > docs/problems.md
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done

@@ -28,6 +28,7 @@ def describe(node_type: type[NodeType]) -> dict[str, Any]:
         "kind": node_type.kind(),
         "handles": [*node_type.named_handles, *node_type.handles, *error],
         "config_schema": node_type.Config.model_json_schema(by_alias=True),
+        "output_schema": node_type.output_schema(),
         "example": node_type.example,
     }
 
@@ -50,13 +51,23 @@ def _section(described: Mapping[str, Any], failure: tuple[str, dict[str, Any]] |
     example = json.dumps(described["example"], ensure_ascii=False)
     fails = f"Fails, say, as `{failure[0]}`: `{json.dumps(failure[1])}`" if failure else ""
     head = [f"## {described['name']}", "", described["summary"], "", f"Ways out: {ways}.", ""]
+    output = ["", f"Output: {_output(described['output_schema'])}."]
     tail = ["", f"Example: `{example}`", *(["", fails] if fails else []), ""]
-    return "\n".join([*head, *table, *tail])
+    return "\n".join([*head, *table, *output, *tail])
 
 
 def _row(name: str, field: Mapping[str, Any], required: bool) -> str:
     default = "required" if required else f"`{json.dumps(field.get('default'), ensure_ascii=False)}`"
     return f"| `{name}` | {_takes(field)} | {default} |"
+
+
+def _output(schema: Mapping[str, Any]) -> str:
+    """Name what a step outputs; what is not always there is in brackets."""
+    required = schema.get("required", ())
+    fields = schema.get("properties", {}).items()
+    named = (f"`{name}` ({_takes(field)})" for name, field in fields)
+    marked = (one if name in required else f"[{one}]" for one, (name, _) in zip(named, fields, strict=True))
+    return ", ".join(marked) or "as its config or what starts the run says"
 
 
 def _takes(field: Mapping[str, Any]) -> str:

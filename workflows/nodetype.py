@@ -13,10 +13,10 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
-from workflows import conditions
+from workflows import conditions, shapes
 from workflows.graph import Join, Loop, OnError
 from workflows.messages import EdgeRule, Heard, Outcome, Scope
-from workflows.problems import Problem
+from workflows.problems import Code, Problem
 from workflows.storable import Path
 
 W = TypeVar("W", bound="Way")
@@ -75,6 +75,12 @@ def distinct(ways: list[W]) -> list[W]:
     if twice:
         raise PydanticCustomError("duplicate_id", "every id may come once: {ids}", {"ids": ", ".join(twice)})
     return ways
+
+
+class Result(BaseModel):
+    """What a step outputs, by its keys; one that is not always there has a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Retry(Part):
@@ -243,6 +249,10 @@ class NodeType:
     example: ClassVar[dict[str, Any]] = {}
     failure: ClassVar[tuple[str, dict[str, Any]] | None] = None
     """A type of error, and a config that is taken and fails so; None: only rules on its edges can fail."""
+    Output: ClassVar[type[Result] | None] = None
+    """What its steps output; None: what its config says, or anything."""
+    codes: ClassVar[Mapping[str, Code]] = {}
+    """Of the problems that `flaws` tells and no other type does."""
     handles: ClassVar[tuple[str, ...]] = ("default",)
     """The ways out; the first is taken when the node is disabled or `onError` is `continue`."""
     named_handles: ClassVar[tuple[str, ...]] = ()
@@ -304,6 +314,26 @@ class NodeType:
     def callee(cls, config: NodeConfig) -> Callee | None:
         """Name the workflow that a node with this config starts; only where it `starts_runs`."""
         return None
+
+    @classmethod
+    def output_schema(cls) -> dict[str, Any]:
+        """Describe in JSON Schema what its steps output; empty where that is for its config to say."""
+        return cls.Output.model_json_schema() if cls.Output else {}
+
+    @classmethod
+    def outputs(cls, config: Any, known: shapes.Known) -> shapes.Shape:
+        """Say what a step with this config outputs, as far as it is known before a run."""
+        return shapes.of_model(cls.Output) if cls.Output else shapes.ANY
+
+    @classmethod
+    def brings_lead(cls, config: Any) -> bool:
+        """Tell whether a run that this trigger starts by itself may have a lead."""
+        return True
+
+    @classmethod
+    def variables(cls, config: Any) -> Mapping[str, shapes.Shape]:
+        """Name the variables that a step with this config sets under `vars.`."""
+        return {}
 
     @classmethod
     def start_to_close(cls, config: NodeConfig) -> timedelta:

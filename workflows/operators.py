@@ -7,10 +7,22 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from workflows import amounts, moments, operands, patterns
+from workflows.shapes import Kind
 
 Family = Literal["any", "text", "number", "boolean", "date", "list", "lead"]
 Answer = tuple[bool, str | None]
 """Whether it holds, and a note where the data explains the answer better than the values do."""
+_SCALARS: frozenset[Kind] = frozenset({"text", "number", "boolean", "date"})
+_FITS: Mapping[Family, frozenset[Kind]] = {
+    "any": _SCALARS | {"list", "object"},
+    "text": _SCALARS,
+    "number": frozenset({"text", "number"}),
+    "boolean": frozenset({"text", "number", "boolean"}),
+    "date": frozenset({"text", "date"}),
+    "list": _SCALARS | {"list"},
+    "lead": _SCALARS | {"list"},
+}
+_SIZED: frozenset[Kind] = frozenset({"list", "object"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,8 @@ class Operator:
     """Whether a missing left side is a question for it, and not simply false."""
     default_field: str | None = None
     """The field it reads where the rule names none."""
+    fits: frozenset[Kind] = _FITS["any"]
+    """Kinds that may stand on its left; of all others it is false, or not what was meant."""
 
 
 _OPERATORS: dict[str, Operator] = {}
@@ -69,9 +83,12 @@ def _operator(
     value: operands.Value,
     takes_missing: bool = False,
     default_field: str | None = None,
+    fits: frozenset[Kind] | None = None,
 ) -> Callable[[Callable[[Asked], Answer]], Callable[[Asked], Answer]]:
     def register(decide: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
-        made = Operator(name, aliases, family, value, decide, takes_missing, default_field)
+        made = Operator(
+            name, aliases, family, value, decide, takes_missing, default_field, fits or _FITS[family]
+        )
         _OPERATORS[name] = made
         _NAMES.update(dict.fromkeys((name, *aliases), made))
         return decide
@@ -151,12 +168,12 @@ def _alike(left: Any, right: Any) -> bool:
 # text
 
 
-@_operator("contains", family="text", value=operands.SCALAR)
+@_operator("contains", family="text", value=operands.SCALAR, fits=_SCALARS | {"list"})
 def _contains(asked: Asked) -> Answer:
     return _holds_item(asked, asked.right)
 
 
-@_operator("not_contains", family="text", value=operands.SCALAR)
+@_operator("not_contains", family="text", value=operands.SCALAR, fits=_SCALARS | {"list"})
 def _not_contains(asked: Asked) -> Answer:
     holds, note = _holds_item(asked, asked.right)
     return (False, note) if note else (not holds, None)
@@ -200,7 +217,7 @@ def _on_text(asked: Asked, decide: Callable[[str, str], bool]) -> Answer:
 # number
 
 
-@_operator("=", family="number", value=operands.SCALAR)
+@_operator("=", family="number", value=operands.SCALAR, fits=_SCALARS)
 def _number_equals(asked: Asked) -> Answer:
     # A status or a name is no number: there "=" can only mean `equals`.
     if amounts.amount(asked.right) is None:
@@ -208,7 +225,7 @@ def _number_equals(asked: Asked) -> Answer:
     return _compare(asked, lambda left, right: left == right)
 
 
-@_operator("!=", family="number", value=operands.SCALAR)
+@_operator("!=", family="number", value=operands.SCALAR, fits=_SCALARS)
 def _number_differs(asked: Asked) -> Answer:
     if amounts.amount(asked.right) is None:
         return _not_equals(asked)
@@ -353,17 +370,17 @@ def _contains_all(asked: Asked) -> Answer:
     return all(holds for holds, _ in answers), answers[0][1]
 
 
-@_operator("size_eq", family="list", value=operands.SIZE)
+@_operator("size_eq", family="list", value=operands.SIZE, fits=_SIZED)
 def _size_eq(asked: Asked) -> Answer:
     return _on_size(asked, lambda left, right: left == right)
 
 
-@_operator("size_gt", family="list", value=operands.SIZE)
+@_operator("size_gt", family="list", value=operands.SIZE, fits=_SIZED)
 def _size_gt(asked: Asked) -> Answer:
     return _on_size(asked, lambda left, right: left > right)
 
 
-@_operator("size_lt", family="list", value=operands.SIZE)
+@_operator("size_lt", family="list", value=operands.SIZE, fits=_SIZED)
 def _size_lt(asked: Asked) -> Answer:
     return _on_size(asked, lambda left, right: left < right)
 
@@ -392,7 +409,9 @@ def _status_in(asked: Asked) -> Answer:
     return any(_same(asked, asked.left, item) for item in operands.listed(asked.right)), None
 
 
-@_operator("has_event", family="lead", value=operands.NAMES, default_field="lead.events")
+@_operator(
+    "has_event", family="lead", value=operands.NAMES, default_field="lead.events", fits=frozenset({"list"})
+)
 def _has_event(asked: Asked) -> Answer:
     if not isinstance(asked.left, list | tuple):
         return False, "no events"

@@ -4,7 +4,7 @@ from workflows import conditions, templates
 from workflows.drawing import Drawing, Line, Placed
 from workflows.graph import Edge, Graph, Node
 from workflows.nodetype import NodeConfig, marked_values
-from workflows.reactflow import Draft
+from workflows.reactflow import Draft, DraftEdge, DraftNode
 
 
 class NotPublishable(ValueError):
@@ -26,6 +26,25 @@ def graph_of(drawing: Drawing) -> Graph:
     return Graph(
         nodes=tuple(sorted(nodes, key=lambda node: node.id)),
         edges=tuple(sorted(edges, key=lambda edge: edge.id)),
+    )
+
+
+def draft_of(graph: Graph) -> Draft:
+    """Draw a graph again as far as it tells: positions, notes and what was disabled are lost."""
+    return Draft(
+        nodes=tuple(
+            DraftNode(id=n.id, type=n.type, label=n.label or None, config=n.config) for n in graph.nodes
+        ),
+        edges=tuple(
+            DraftEdge(
+                id=e.id,
+                source=e.source,
+                target=e.target,
+                source_handle=e.source_handle,
+                condition=e.condition,
+            )
+            for e in graph.edges
+        ),
     )
 
 

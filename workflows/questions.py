@@ -68,6 +68,10 @@ class Field(BaseModel):
         """What a person calls the field."""
         return self.label or self.field_key
 
+    def stored(self) -> dict[str, Any]:
+        """Write the definition as JSON, without what was left open."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
 
 def field_problems(field: Field, *, at: Sequence[str | int] = ()) -> list[Problem]:
     """List what is wrong with a field's definition."""

@@ -63,7 +63,7 @@ def _of_edge(drawing: Drawing, line: Line) -> Iterator[Problem]:
     if loop is not None and edge.source_handle is None:
         ways = f"`{EACH}` or `done`" if loop.kind == "each" else "`exhausted`"
         message = f"The edge does not say by which handle it leaves `{edge.source}`."
-        yield line.problem("handle_needed", message, f"Let it leave by {ways}.", "sourceHandle")
+        yield line.problem("handle_needed", message, f"Let it leave by {ways}.")
     if loop is not None and loop.kind == "jump" and edge.source_handle == JUMP and edge.target != loop.target:
         message = f"`{edge.source}` goes to `{loop.target}`, and this edge draws another way."
         yield line.problem(

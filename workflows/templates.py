@@ -83,6 +83,11 @@ def reads(value: Any) -> frozenset[str]:
     return frozenset(path for source in _sources(value) for path in _reads(source))
 
 
+def parsed(source: str) -> BoundTemplate | None:
+    """Parse a template; None for plain text. Raises TemplateError."""
+    return _parsed(source, html=False) if _is_template(source) else None
+
+
 def filters() -> frozenset[str]:
     """Name every filter a template may use."""
     return frozenset(_ENVIRONMENTS[False].filters)
@@ -91,7 +96,7 @@ def filters() -> frozenset[str]:
 def problems(source: str) -> list[Problem]:
     """List what is wrong with a template: syntax, unknown filters, variables outside every scope."""
     try:
-        template = _parsed(source, html=False) if _is_template(source) else None
+        template = parsed(source)
         analysis = template.analyze(include_partials=False) if template else None
     except TemplateError as error:
         return [_problem(error.code, error.message, line=error.line, column=error.column)]
@@ -251,11 +256,11 @@ def _reads(source: str) -> frozenset[str]:
     # A name assigned in one branch may be the scope's in another, so scopes count wherever they stand.
     roots = set(analysis.globals) | (set(analysis.variables) & SCOPES)
     return frozenset(
-        _path(variable.segments) for root in roots - _CLOCK for variable in analysis.variables.get(root, ())
+        path_of(variable.segments) for root in roots - _CLOCK for variable in analysis.variables.get(root, ())
     )
 
 
-def _path(segments: list[Any]) -> str:
+def path_of(segments: list[Any]) -> str:
     """Return the part of a path that is known before rendering."""
     parts: list[str] = []
     for segment in segments:

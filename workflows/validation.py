@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from workflows import callees, joins, nodes, publish, references, rounds, shape
+from workflows import callees, joins, nodes, publish, references, rounds, schemas, shape, surroundings
 from workflows.callees import Neighbours
 from workflows.drawing import Drawing, Placed
 from workflows.messages import EdgeRule
@@ -42,18 +42,16 @@ def _found(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
     yield from shape.problems(drawing)
     yield from rounds.problems(drawing)
     yield from joins.problems(drawing)
-    yield from references.problems(drawing, [field.field_key for field in fields])
+    yield from references.problems(drawing, fields)
     yield from _of_form(drawing, fields)
     yield from _of_hook(drawing, fields)
+    yield from _of_input(drawing)
 
 
 def _of_node(drawing: Drawing, placed: Placed) -> Iterator[Problem]:
     if placed.type is None:
-        close = difflib.get_close_matches(placed.node.type, nodes.types(), n=1)
-        remedy = f"Did you mean {close[0]}?" if close else f"Use one of {', '.join(nodes.types())}."
-        yield placed.problem(
-            "unknown_node_type", f"There is no node type `{placed.node.type}`.", remedy, "type"
-        )
+        message = f"There is no node type `{placed.node.type}`."
+        yield placed.problem("unknown_node_type", message, _nearest_type(placed.node.type), "type")
     for flaw in placed.flaws:
         yield placed.problem(flaw.code, flaw.message, flaw.remedy, "data", "config", *flaw.path)
     if placed.type is not None and placed.config is not None:
@@ -65,6 +63,7 @@ def _of_node(drawing: Drawing, placed: Placed) -> Iterator[Problem]:
 
 @lru_cache(maxsize=256)
 def _nearest_type(name: str) -> str:
+    """Search once for each name: it is slow, and a draft may use it thousands of times."""
     close = difflib.get_close_matches(name, nodes.types(), n=1)
     return f"Did you mean {close[0]}?" if close else f"Use one of {', '.join(nodes.types())}."
 
@@ -82,22 +81,31 @@ def _of_form(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
     if any(field.field_type == FieldType.EMAIL for field in fields):
         return
     for trigger in drawing.triggers:
-        if trigger.node.type == references.FORM:
+        if trigger.node.type == surroundings.FORM:
             message = "The form asks for no e-mail address, so its submissions make no leads."
             remedy = "Add a form field of the type EMAIL."
             yield trigger.problem("form_without_email", message, remedy, severity="warning")
 
 
 def _of_hook(drawing: Drawing, fields: Sequence[Field]) -> Iterator[Problem]:
-    known = {*references.PERSON, *(field.field_key for field in fields)}
+    known = {*surroundings.PERSON, *(field.field_key for field in fields)}
     for trigger in drawing.triggers:
-        if trigger.node.type != references.HOOK or trigger.config is None:
+        if trigger.node.type != surroundings.HOOK or trigger.config is None:
             continue
         for key in sorted(getattr(trigger.config, "field_map", {}).keys() - known):
             message = f"`{key}` is neither a column of the lead nor a form field, so nothing keeps it."
             remedy = "Add a form field with this key, or take it out."
             path = ("data", "config", "fieldMap", key)
             yield trigger.problem("unknown_form_field", message, remedy, *path)
+
+
+def _of_input(drawing: Drawing) -> Iterator[Problem]:
+    for trigger in drawing.triggers:
+        schema = getattr(trigger.config, "input_schema", None)
+        for complaint in schemas.complaints(schema) if schema is not None else ():
+            path = ("data", "config", "inputSchema", *complaint.path)
+            message = f"The schema cannot be used: {complaint.message}."
+            yield trigger.problem("bad_input_schema", message, "Write it as JSON Schema (2020-12).", *path)
 
 
 def _too_large(drawing: Drawing) -> Iterator[Problem]:

@@ -1,5 +1,6 @@
 """Executions: started, listed, looked into, cancelled."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -21,11 +22,14 @@ from api.schemas import Data, Given, Id, JsonObject, Shown
 from db import cancels, leads, runs
 from db import listing as stored
 from db.models.executions import OPEN_STATUSES
+from workflows import schemas
+from workflows.problems import pointer
 
 router = APIRouter(tags=["executions"])
 
 Reader = Annotated[Caller, requires("executions:read")]
 Writer = Annotated[Caller, requires("executions:write")]
+MANUAL = "TRIGGER_MANUAL"
 Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
 
@@ -231,6 +235,7 @@ async def _queue(
     if entry.version_id is None or entry.trigger is None:
         raise errors.Conflict("The workflow was never published.", code="not_published")
     await _check_lead(session, caller, body.lead_id)
+    _check_data(entry.trigger, body.trigger_data)
     if key is not None and (earlier := await runs.by_key(session, caller.workspace_id, workflow_id, key)):
         return earlier, False
     try:
@@ -256,6 +261,31 @@ async def _check_lead(session: Session, caller: Caller, lead_id: UUID | None) ->
     if lead_id is not None and await leads.get(session, caller.workspace_id, lead_id) is None:
         detail = errors.Detail(code="unknown_lead", message="There is no such lead.", pointer="/lead_id")
         raise errors.Invalid(errors=[detail])
+
+
+def _check_data(trigger: Mapping[str, Any], data: JsonObject) -> None:
+    """Hold the data against the schema that the published trigger has, if it has one."""
+    schema = trigger.get("config", {}).get("inputSchema")
+    if trigger["type"] != MANUAL or schema is None:
+        return
+    try:
+        found = schemas.check(schema, data)
+    except schemas.Unusable as error:
+        message = f"The published `inputSchema` cannot be used: {error.message}. Mend it and publish."
+        raise errors.Conflict(message, code="bad_input_schema") from error
+    if found:
+        raise errors.Invalid(
+            "The trigger data does not follow the workflow's `inputSchema`.",
+            errors=[
+                errors.Detail(
+                    code="schema_mismatch",
+                    message=complaint.message,
+                    pointer=pointer("trigger_data", *complaint.path),
+                    field=str(complaint.path[-1]) if complaint.path else None,
+                )
+                for complaint in found
+            ],
+        )
 
 
 async def start_soon(platform: Platform, workspace_id: UUID, execution_id: UUID) -> None:

@@ -1,7 +1,9 @@
 """A workflow's draft graph, in React Flow's own JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,7 +14,7 @@ from api.deps import Session
 from api.schemas import Id, JsonObject
 from db import graphs
 from workflows import reactflow
-from workflows.problems import Problem
+from workflows.problems import Problem, placed
 from workflows.reactflow import Draft
 
 router = APIRouter(tags=["workflows"])
@@ -111,28 +113,8 @@ async def graph_update(
     if_match: Annotated[str | None, Header(description="The ETag of the version you changed.")] = None,
 ) -> Any:
     """Replaces the draft. What only stands in the way of publishing is told in `problems`, and saved."""
-    expected = etags.required(if_match)
-    loaded = await graphs.load(session, caller.workspace_id, workflow_id)
-    if loaded is None:
-        raise errors.NotFound()
-    draft = _read(body)
-    found = await drafts.problems(session, caller.workspace_id, workflow_id, draft, publishing=False)
-    _refuse([problem for problem in found if problem.severity == "error"])
-    try:
-        version = await graphs.replace(
-            session,
-            caller.workspace_id,
-            workflow_id,
-            draft,
-            expected_version=loaded.version if expected is None else expected,
-        )
-    except graphs.Stale as error:
-        raise errors.StaleVersion() from error
-    saved = await graphs.load(session, caller.workspace_id, workflow_id)
-    if version is None or saved is None:
-        raise errors.NotFound()
-    response.headers["ETag"] = etags.of(version)
-    return {**reactflow.write(saved.draft), "problems": _told(found)}
+    saving = Saving(session, caller.workspace_id, workflow_id, response, body)
+    return await saving.save(lambda: _read(body), if_match)
 
 
 @router.post("/v1/workflows/{workflow_id}/graph/validate", summary="Check a graph without saving it")
@@ -147,9 +129,47 @@ async def graph_validate(
         raise errors.NotFound()
     reading = reactflow.read(body)
     if reading.draft is None:
-        return GraphChecked(valid=False, problems=_told(reading.problems))
-    found = await drafts.problems(session, caller.workspace_id, workflow_id, reading.draft, publishing=True)
+        return GraphChecked(valid=False, problems=_told(_placed(reading.problems, body)))
+    told = await drafts.problems(session, caller.workspace_id, workflow_id, reading.draft, publishing=True)
+    found = _placed(told, body)
     return GraphChecked(valid=not any(p.severity == "error" for p in found), problems=_told(found))
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A save of one workflow's draft, and its answer."""
+
+    session: Session
+    workspace_id: UUID
+    workflow_id: UUID
+    response: Response
+    document: Mapping[str, Any]
+    """What the client sees of the draft: pointers lead into it."""
+
+    async def save(self, read: Callable[[], Draft], if_match: str | None) -> dict[str, Any]:
+        """Put a draft in place of the version that the caller names; tell what hinders its publishing."""
+        expected = etags.required(if_match)
+        ids = (self.workspace_id, self.workflow_id)
+        loaded = await graphs.load(self.session, *ids)
+        if loaded is None:
+            raise errors.NotFound()
+        draft = read()
+        found = _placed(await drafts.problems(self.session, *ids, draft, publishing=False), self.document)
+        _refuse([problem for problem in found if problem.severity == "error"])
+        known = loaded.version if expected is None else expected
+        try:
+            version = await graphs.replace(self.session, *ids, draft, expected_version=known)
+        except graphs.Stale as error:
+            raise errors.StaleVersion() from error
+        saved = await graphs.load(self.session, *ids)
+        if version is None or saved is None:
+            raise errors.NotFound()
+        self.response.headers["ETag"] = etags.of(version)
+        return {**reactflow.write(saved.draft), "problems": _told(found)}
+
+
+def _placed(problems: Sequence[Problem], document: Mapping[str, Any]) -> list[Problem]:
+    return [placed(problem, document) for problem in problems]
 
 
 def _told(problems: Sequence[Problem]) -> list[GraphProblem]:
@@ -159,7 +179,7 @@ def _told(problems: Sequence[Problem]) -> list[GraphProblem]:
 def _read(document: dict[str, Any]) -> Draft:
     reading = reactflow.read(document)
     if reading.draft is None:
-        _refuse(reading.problems)
+        _refuse(_placed(reading.problems, document))
         raise errors.Invalid()
     return reading.draft
 

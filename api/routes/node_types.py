@@ -28,6 +28,9 @@ class NodeTypeShown(BaseModel):
         description="The ways out; some types add more by their config.", examples=[["default"]]
     )
     config_schema: JsonObject = Field(description="JSON Schema of `data.config`.")
+    output_schema: JsonObject = Field(
+        description="JSON Schema of what its steps output, under `steps.`; empty where the config decides."
+    )
     example: JsonObject = Field(description="A config that is valid.")
 
 
@@ -64,5 +67,6 @@ def _shown(node_type: type[NodeType]) -> NodeTypeShown:
         kind=node_type.kind(),
         handles=list(handles),
         config_schema=schema,
+        output_schema=node_type.output_schema(),
         example=node_type.example,
     )

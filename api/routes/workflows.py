@@ -6,18 +6,19 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import drafts, errors, etags, submissions
 from api.auth import Caller, requires
-from api.cursors import OurPaging, Page, Window, Windowed
+from api.cursors import OurPaging, Page, Window
 from api.deps import OurPlatform, Session
 from api.idempotency import Idempotent, Made
 from api.planner import OurPlans
 from api.schemas import Filter, Given, Id, JsonObject, LongText, Name, Settings, Shown
-from db import forms, graphs, hooks, versions, workflows
+from db import fields, forms, graphs, hooks, versions, workflows
 from db.models import Workflow
-from workflows import publish
+from workflows import publish, reactflow
+from workflows.problems import placed
 
 router = APIRouter(tags=["workflows"])
 
@@ -40,6 +41,7 @@ class WorkflowShown(Shown):
     slug: str | None = Field(description="Its form is at /f/{workspace}/{slug}.", examples=["contact"])
     published_version: int | None = Field(description="The version that new runs start with.")
     settings: JsonObject
+    template_id: UUID | None = Field(description="The workflow that this one was cloned from.")
     created_at: datetime
     updated_at: datetime
 
@@ -50,26 +52,29 @@ class WorkflowShown(Shown):
         return cls(**own, published_version=version)
 
 
-class VersionShown(Shown):
-    """A published version."""
+class InFlight(BaseModel):
+    """Executions that are not over, on the version that they started with."""
 
-    model_config = ConfigDict(title="WorkflowVersion", from_attributes=True)
+    model_config = ConfigDict(title="InFlight")
 
     version: int
-    content_hash: str
-    published_at: datetime
+    executions: int
+
+
+class WorkflowPublished(WorkflowShown):
+    """A workflow whose draft was published."""
+
+    model_config = ConfigDict(title="PublishedWorkflow", from_attributes=True)
+
+    in_flight: list[InFlight] = Field(
+        description="Runs under way, newest version first; they stay on theirs."
+    )
 
 
 class WorkflowPage(Page[WorkflowShown]):
     """Workflows, newest first."""
 
     model_config = ConfigDict(title="WorkflowPage")
-
-
-class VersionPage(Page[VersionShown]):
-    """Versions, newest first."""
-
-    model_config = ConfigDict(title="WorkflowVersionPage")
 
 
 class WorkflowQuery(Window):
@@ -188,7 +193,7 @@ async def workflow_publish(
     if_match: Annotated[
         str | None, Header(description="The draft's ETag, to publish only what was seen.")
     ] = None,
-) -> WorkflowShown:
+) -> WorkflowPublished:
     """Makes the draft the version that new runs start with, and the workflow active.
 
     Publishing what is published already makes no new version. Runs under way stay on theirs.
@@ -202,9 +207,11 @@ async def workflow_publish(
     if expected is not None and expected != loaded.version:
         raise errors.StaleVersion()
     found = await drafts.problems(session, caller.workspace_id, workflow_id, loaded.draft, publishing=True)
-    wrong = [problem for problem in found if problem.severity == "error"]
+    document = reactflow.write(loaded.draft)
+    wrong = [placed(problem, document) for problem in found if problem.severity == "error"]
     if wrong:
         raise errors.Invalid("The graph cannot be published yet.", errors=submissions.details(wrong))
+    form = await fields.form(session, caller.workspace_id, workflow_id)
     try:
         await versions.publish(
             session,
@@ -212,6 +219,7 @@ async def workflow_publish(
             workflow_id,
             publish.compile(loaded.draft),
             graph_version=loaded.version,
+            drawn=versions.Drawn(loaded.draft, form),
             user_id=caller.user_id,
         )
     except workflows.WrongStatus as error:
@@ -220,7 +228,10 @@ async def workflow_publish(
     if row is not None and row.trigger_type == forms.HOOKS.trigger:
         await hooks.ensure(session, caller.workspace_id, workflow_id, key=platform.config.master_key)
     plans.follow(workflow_id, former, row.trigger_type if row else None)
-    return await _shown(session, caller, row)
+    shown = await _shown(session, caller, row)
+    counts = await versions.in_flight(session, caller.workspace_id, workflow_id)
+    in_flight = [InFlight(version=version, executions=count) for version, count in counts.items()]
+    return WorkflowPublished(**shown.model_dump(), in_flight=in_flight)
 
 
 @router.post("/v1/workflows/{workflow_id}/pause", summary="Pause a workflow", responses=CONFLICT)
@@ -243,26 +254,6 @@ async def workflow_archive(
 ) -> WorkflowShown:
     """Starts no new runs, and its form is gone; runs under way finish."""
     return await _move(session, caller, workflow_id, "archived", plans)
-
-
-@router.get("/v1/workflows/{workflow_id}/versions", summary="List a workflow's versions")
-async def workflow_versions_list(
-    workflow_id: Id,
-    caller: Reader,
-    session: Session,
-    paging: OurPaging,
-    window: Windowed,
-) -> VersionPage:
-    """What was published, newest first."""
-    if await workflows.get(session, caller.workspace_id, workflow_id) is None:
-        raise errors.NotFound()
-    cursors = paging.of(window)
-    before = cursors.position(int)
-    found = await versions.page(
-        session, caller.workspace_id, workflow_id, limit=window.limit + 1, before=before
-    )
-    rows, following = cursors.page(found, "version")
-    return VersionPage(data=[VersionShown.model_validate(row) for row in rows], next_cursor=following)
 
 
 async def _move(

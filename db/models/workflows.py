@@ -123,6 +123,10 @@ class WorkflowVersion(Tenant, Base):
     version: Mapped[int]
     content_hash: Mapped[str]
     graph: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    document: Mapped[dict[str, Any] | None]
+    """React Flow's JSON as it was drawn; the graph has lost positions, notes and what we don't know."""
+    form: Mapped[list[Any] | None]
+    """The form's fields as they stood; the form itself is not versioned."""
     published_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     published_by: Mapped[UUID | None] = mapped_column(user_link("published_by"))
 

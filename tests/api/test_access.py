@@ -32,7 +32,9 @@ BODIES: dict[str, Any] = {
     "api_key_create": {"name": "another"},
     "execution_decide": {"step": STEP, "approved": True},
     "execution_signal": {"type": "PAID"},
+    "workflow_clone": {},
 }
+NAMES_A_VERSION = ("graph_update", "workflow_version_restore")
 # What takes a thing away comes last, so that the others still find it.
 LAST = ("execution_cancel", "form_field_delete", "lead_delete", "webhook_endpoint_delete", "workflow_delete")
 
@@ -79,6 +81,8 @@ async def things(acme: Tenant, publish: Publish, anonymous, database) -> dict[st
         "endpoint_id": endpoint["id"],
         "api_key_id": made["id"],
         "name": "UTILITY_LOG",
+        "version": "1",
+        "other": "draft",
     }
 
 
@@ -161,7 +165,7 @@ async def test_each_operation_needs_its_scope_and_no_more(app, acme: Tenant, dat
         assert refused.status_code == 403, operation["operationId"]
         assert scope in refused.json()["detail"]
         right = await key(database, acme.workspace_id, [scope])
-        headers = {"If-Match": "*"} if operation["operationId"] == "graph_update" else {}
+        headers = {"If-Match": "*"} if operation["operationId"] in NAMES_A_VERSION else {}
         async with speaking(app, right) as client:
             allowed = await send(client, method, path, operation, things, **headers)
         # Some do not fit the state of things, but none is refused for who asks.

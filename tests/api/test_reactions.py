@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
+import jsonschema_rs
 import pytest
 from sqlalchemy import event, text
 
 from db import leads, reactions, runs
 from tests.api.conftest import Publish, Tenant, count
+from workflows.nodes.trigger_lead_created import LeadCreatedTrigger
+from workflows.nodes.trigger_lead_status_changed import LeadStatusChangedTrigger
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +69,8 @@ async def test_a_new_lead_starts_who_waits_for_it_once(
         "to": None,
         "cause": {"kind": "form", "execution_id": None},
     }
+    schema = LeadCreatedTrigger.output_schema()
+    assert list(jsonschema_rs.iter_errors(schema, run["trigger_data"])) == []
     assert UUID(run["id"]) in starter.started
     assert len(starter.started) == 3
 
@@ -108,6 +113,8 @@ async def test_a_change_of_status_starts_those_whose_lists_name_it(
         "to": "QUALIFIED",
         "cause": {"kind": "api", "execution_id": None},
     }
+    schema = LeadStatusChangedTrigger.output_schema()
+    assert list(jsonschema_rs.iter_errors(schema, run["trigger_data"])) == []
     assert [await runs_of(acme, one) for one in wrong] == [[], []]
     assert UUID(run["id"]) in starter.started
 

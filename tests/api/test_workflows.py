@@ -22,6 +22,7 @@ async def test_a_workflow_is_made_read_changed_listed_and_deleted(acme: Tenant):
         "slug",
         "published_version",
         "settings",
+        "template_id",
         "created_at",
         "updated_at",
     }
@@ -99,7 +100,9 @@ async def test_what_only_hinders_publishing_is_saved_and_told(acme: Tenant):
     del graph["nodes"][1]["data"]["config"]["message"]
     saved = await acme.graph(workflow["id"], graph)
     assert saved.status_code == 200
-    assert any(p["node_id"] == "log" for p in saved.json()["problems"])
+    [problem] = [p for p in saved.json()["problems"] if p["node_id"] == "log"]
+    # What is missing has no place of its own: the pointer leads to where it is missing.
+    assert (problem["pointer"], problem["field"]) == ("/nodes/1/data/config", "message")
     checked = await acme.client.post(f"/v1/workflows/{workflow['id']}/graph/validate", json=graph)
     assert checked.json()["valid"] is False
     refused = await acme.client.post(f"/v1/workflows/{workflow['id']}/publish")

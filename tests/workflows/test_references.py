@@ -11,11 +11,12 @@ from tests.workflows.documents import START, edge, errors, found, node
     ("template", "code"),
     [
         (
-            "{{ trigger.budget }} {{ lead.fields.budget }} {{ lead.name | first_name }} {{ steps.before.x }}",
+            "{{ trigger.budget }} {{ lead.fields.budget }} {{ lead.name | first_name }}"
+            " {{ steps.before.data.x }}",
             None,
         ),
         (
-            "{{ steps.before }} {{ vars.any }} {{ workspace.id }} {{ execution.id }} {{ now | date: '%Y' }}",
+            "{{ steps.before }} {{ workspace.id }} {{ execution.id }} {{ now | date: '%Y' }}",
             None,
         ),
         ("{% for x in trigger.budget %}{{ x }}{% endfor %}{% assign y = 1 %}{{ y }}", None),

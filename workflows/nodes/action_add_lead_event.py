@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from workflows.nodetype import Data, NodeConfig, NodeType, Template
+from workflows.nodetype import Data, NodeConfig, NodeType, Result, Template
 
 
 class Config(NodeConfig):
@@ -15,6 +15,13 @@ class Config(NodeConfig):
     metadata: dict[str, Data] = Field(default_factory=dict, max_length=100)
 
 
+class Output(Result):
+    """The event that was written."""
+
+    event_id: str
+    event_type: str
+
+
 class AddLeadEvent(NodeType):
     """Adds an event to a lead."""
 
@@ -22,6 +29,7 @@ class AddLeadEvent(NodeType):
     title = "Add a lead event"
     summary = "Adds an event to the lead's timeline, attributed to this run; it can never be changed."
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "eventType": "OFFER_SENT",
         "description": "Sent the offer for {{ trigger.product | default: 'a product' }}",

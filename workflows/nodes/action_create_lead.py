@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from workflows.nodetype import Data, NodeConfig, NodeType, Template
+from workflows.nodetype import Data, NodeConfig, NodeType, Result, Template
 
 
 class Config(NodeConfig):
@@ -13,6 +13,14 @@ class Config(NodeConfig):
     email: Template = Field(min_length=1)
     fields: dict[str, Data] = Field(default_factory=dict, max_length=100)
     on_duplicate: Literal["update", "skip", "fail"] = "update"
+
+
+class Output(Result):
+    """The lead of this address, and what was done to it."""
+
+    lead_id: str
+    created: bool
+    changed: list[str]
 
 
 class CreateLead(NodeType):
@@ -28,6 +36,7 @@ class CreateLead(NodeType):
         "itself keeps the lead it has."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "email": "sales+{{ lead.id }}@example.com",
         "fields": {"first_name": "Account of {{ lead.name }}", "company": "{{ trigger.company }}"},

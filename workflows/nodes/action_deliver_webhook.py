@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from workflows.nodetype import Data, NodeConfig, NodeType
+from workflows.nodetype import Data, NodeConfig, NodeType, Result
 
 EVERYTHING = {"lead": "{{ lead }}", "trigger": "{{ trigger }}", "execution": "{{ execution }}"}
 
@@ -20,6 +20,23 @@ class Config(NodeConfig):
     wait_for_delivery: bool = False
 
 
+class Delivery(Result):
+    """How one endpoint's delivery stood when the run went on."""
+
+    endpoint_id: str
+    status: str
+    attempt: int
+    http_status: int | None
+    error: str | None
+
+
+class Output(Result):
+    """The message and its deliveries."""
+
+    message_id: str
+    deliveries: list[Delivery]
+
+
 class DeliverWebhook(NodeType):
     """Delivers an event."""
 
@@ -31,6 +48,7 @@ class DeliverWebhook(NodeType):
         "follow for up to three days, always with the same `webhook-id`."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "eventType": "lead.qualified",
         "payload": {"email": "{{ lead.email }}", "budget": "{{ trigger.budget }}"},

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from workflows.nodetype import Data, NodeConfig, NodeType, Part, Template
+from workflows.nodetype import Data, NodeConfig, NodeType, Part, Result, Template
 
 DEADLINE = 15.0
 """Seconds for the whole exchange, unless `timeoutSeconds` says otherwise."""
@@ -98,6 +98,15 @@ def _bounds(status: int | str) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
+class Output(Result):
+    """What was answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+    truncated: bool
+
+
 class HTTPRequest(NodeType):
     """Sends a request."""
 
@@ -113,6 +122,7 @@ class HTTPRequest(NodeType):
         "service that ignores the key may see it twice."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "method": "POST",
         "url": "https://api.example.com/contacts",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from workflows.nodes.action_send_email import Output
 from workflows.nodetype import NodeConfig, NodeType, Template
 
 
@@ -38,6 +39,7 @@ class NotifyTeam(NodeType):
         "says so in its output and goes on. If nobody can tell whether the mail went out, it is sent again."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "recipients": "owner",
         "subject": "New lead: {{ lead.name }}",

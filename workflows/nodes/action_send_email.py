@@ -3,10 +3,10 @@
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from workflows.nodetype import HtmlTemplate, MaybeTemplate, NodeConfig, NodeType, Template
+from workflows.nodetype import HtmlTemplate, MaybeTemplate, NodeConfig, NodeType, Result, Template
 
 Guarantee = Literal["at_most_once", "at_least_once"]
 
@@ -57,6 +57,17 @@ class Config(NodeConfig):
         return self.delivery_guarantee or by_class
 
 
+class Output(Result):
+    """What became of the mail."""
+
+    status: Literal["sent", "skipped"]
+    reason: str = ""
+    message_id: str = ""
+    to: list[str] = Field(default_factory=list)
+    refused: dict[str, str] = Field(default_factory=dict)
+    subject: str = ""
+
+
 class SendEmail(NodeType):
     """Sends a mail."""
 
@@ -67,6 +78,7 @@ class SendEmail(NodeType):
         "address, the lead was erased, or it is marketing and the lead has unsubscribed."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "emailSubject": "Thank you, {{ lead.name }}",
         "emailBody": "<p>Hi {{ lead.name }}, we will be in touch soon.</p>",

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from workflows.nodetype import NodeConfig, NodeType, Template
+from workflows.nodetype import NodeConfig, NodeType, Result, Template
 
 
 class Config(NodeConfig):
@@ -13,6 +13,15 @@ class Config(NodeConfig):
     status: Template = Field(min_length=1)
     allowed_from: list[str] = Field(default_factory=list, max_length=100)
     on_conflict: Literal["skip", "fail"] = "skip"
+
+
+class Output(Result):
+    """Where the lead stood, and where it stands."""
+
+    changed: bool
+    before: str = Field(alias="from")
+    after: str = Field(alias="to")
+    reason: Literal["already", "not_allowed"] = "already"
 
 
 class SetLeadStatus(NodeType):
@@ -25,6 +34,7 @@ class SetLeadStatus(NodeType):
         "status that `allowedFrom` does not list (with `onConflict: fail` that is an error)."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"status": "QUALIFIED", "allowedFrom": ["NEW", "CONTACTED"]}
     failure = ("status_conflict", {"status": "WON", "allowedFrom": ["OFFERED"], "onConflict": "fail"})
     handles = ("default", "unchanged")

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from workflows.nodetype import Data, NodeConfig, NodeType
+from workflows.nodetype import Data, NodeConfig, NodeType, Result
 
 
 class Config(NodeConfig):
@@ -12,6 +12,12 @@ class Config(NodeConfig):
 
     set: dict[str, Data] = Field(min_length=1, max_length=100)
     mode: Literal["overwrite", "if_empty", "append", "increment"] = "overwrite"
+
+
+class Output(Result):
+    """The names of what changed."""
+
+    changed: list[str]
 
 
 class UpdateLead(NodeType):
@@ -24,6 +30,7 @@ class UpdateLead(NodeType):
         "`field_key`. It may overwrite, fill in what is empty, append text or add a number."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"set": {"company": "{{ trigger.company }}"}, "mode": "if_empty"}
     failure = ("unknown_field", {"set": {"no_such_field": "x"}})
     requires_lead = True

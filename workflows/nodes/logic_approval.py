@@ -6,7 +6,7 @@ from pydantic import Field
 
 from workflows.messages import Heard, Outcome
 from workflows.nodes.logic_delay import duration_of
-from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Situation, Template
+from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Result, Situation, Template
 
 
 class Config(NodeConfig):
@@ -16,6 +16,13 @@ class Config(NodeConfig):
     message: Template = ""
     timeout: MaybeTemplate | None = None
     min_approvals: int = Field(1, ge=1, le=100)
+
+
+class Output(Result):
+    """What was asked, and every decision so far."""
+
+    message: str
+    decisions: list[dict[str, Any]]
 
 
 class Approval(NodeType):
@@ -28,6 +35,7 @@ class Approval(NodeType):
         "the updates `approve` and `reject` in the Temporal Web UI; each person counts once."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"message": "Send {{ lead.name }} the offer?", "timeout": "P2D"}
     failure = ("bad_duration", {"timeout": "soon"})
     handles = ("approved", "rejected", "timeout")

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from workflows import conditions
 from workflows.messages import EdgeRule, Outcome
-from workflows.nodetype import NodeConfig, NodeType, Refused, Rule, Situation
-from workflows.problems import Problem, pointer
+from workflows.nodetype import NodeConfig, NodeType, Refused, Result, Rule, Situation
+from workflows.problems import Code, Problem, pointer
 
 TRUE, FALSE = "condition_true", "condition_false"
 
@@ -14,6 +14,13 @@ class Config(NodeConfig):
     """The rule; without one, the rules on the outgoing edges decide."""
 
     condition: Rule | None = None
+
+
+class Output(Result):
+    """How it came out, and why."""
+
+    result: bool
+    evaluation: dict[str, Any]
 
 
 class Condition(NodeType):
@@ -26,8 +33,14 @@ class Condition(NodeType):
         "Without a rule of its own it asks the rules on the edges that leave by `condition_true`."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"condition": {"field": "budget", "operator": ">=", "value": 5000}}
     failure = ("no_condition", {})
+    codes: ClassVar[dict[str, Code]] = {
+        "no_condition": Code(
+            "Neither the condition nor an edge by `condition_true` has a rule.", "Give one of them a rule."
+        )
+    }
     handles = (TRUE, FALSE)
     decides = True
 

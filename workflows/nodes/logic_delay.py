@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from workflows import moments
 from workflows.messages import Outcome
-from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Refused, Situation, Template
+from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Refused, Result, Situation, Template
 
 LONGEST = moments.Span(months=120)
 _SOME_DAY = datetime(2001, 1, 1, tzinfo=UTC)
@@ -89,6 +89,14 @@ class Config(NodeConfig):
         return self
 
 
+class Output(Result):
+    """Until when the run slept, or why it did not."""
+
+    until: datetime | None
+    waited: bool
+    reason: Literal["missing", "past"] = "past"
+
+
 class Delay(NodeType):
     """Sleeps."""
 
@@ -99,6 +107,7 @@ class Delay(NodeType):
         "node's, the lead's or the workspace's time zone. A run sleeps safely for up to 10 years."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"mode": "duration", "duration": "P3D"}
     failure = ("missing_moment", {"mode": "until", "until": "{{ trigger.meeting }}"})
     decides = True

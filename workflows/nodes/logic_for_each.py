@@ -6,7 +6,7 @@ from pydantic import Field
 
 from workflows.graph import Loop
 from workflows.messages import Outcome
-from workflows.nodetype import Data, NodeConfig, NodeType, Refused, Situation
+from workflows.nodetype import Data, NodeConfig, NodeType, Refused, Result, Situation
 
 LARGEST = 10_000
 
@@ -19,6 +19,13 @@ class Config(NodeConfig):
     concurrency: int = Field(5, ge=1, le=100)
     max_items: int = Field(1_000, ge=1, le=LARGEST)
     on_item_error: Literal["fail", "continue"] = "fail"
+
+
+class Output(Result):
+    """How the items went."""
+
+    count: int
+    failed: int = 0
 
 
 class ForEach(NodeType):
@@ -34,7 +41,9 @@ class ForEach(NodeType):
         "`onItemError: continue` it is counted. `steps.<saveAs>` is `{count, failed}`."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"items": "{{ trigger.guests }}"}
+    failure = ("not_a_list", {"items": "{{ trigger.budget }}"})
     handles = ("done", "each", "error")
     keeps_out = frozenset({"items"})
     decides = True

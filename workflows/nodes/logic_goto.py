@@ -8,7 +8,7 @@ from pydantic import Field
 from workflows.graph import Loop
 from workflows.loops import EXHAUSTED, JUMP
 from workflows.messages import Outcome
-from workflows.nodetype import NodeConfig, NodeType, Situation
+from workflows.nodetype import NodeConfig, NodeType, Result, Situation
 
 LARGEST = 10_000
 
@@ -19,6 +19,12 @@ class Config(NodeConfig):
     target_node_id: str = Field(min_length=1, max_length=200)
     max_visits: int = Field(10, ge=1, le=LARGEST)
     min_interval_seconds: float = Field(0, ge=0, le=31_536_000)
+
+
+class Output(Result):
+    """How often the target has run since the loop was entered."""
+
+    visits: int
 
 
 class GoTo(NodeType):
@@ -33,6 +39,7 @@ class GoTo(NodeType):
         "the target only draws the way back."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"targetNodeId": "log", "maxVisits": 3}
     handles = (EXHAUSTED, JUMP)
     decides = True

@@ -2,9 +2,11 @@
 
 from typing import Any, ClassVar, Literal
 
+from workflows import shapes
 from workflows.graph import Join
 from workflows.messages import Outcome
 from workflows.nodetype import NodeConfig, NodeType
+from workflows.shapes import Known, Shape
 
 
 class Config(NodeConfig):
@@ -32,6 +34,14 @@ class Merge(NodeType):
         """Let `mode` decide: the node is there for nothing else."""
         mode: Join = config.mode
         return mode
+
+    @classmethod
+    def outputs(cls, config: Any, known: Known) -> Shape:
+        """Combine what the branches are known to output; not all of them need arrive."""
+        if config.combine == "by_branch":
+            return shapes.of_object(known.inputs)
+        one = shapes.either(list(known.inputs.values()))
+        return shapes.of_list(one) if config.combine == "list" else one
 
     @classmethod
     def pass_through(cls, config: Any, trigger: dict[str, Any], inputs: dict[str, Any]) -> Outcome:

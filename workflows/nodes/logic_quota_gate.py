@@ -1,10 +1,11 @@
 """LOGIC_QUOTA_GATE: what costs quota goes on only while there is some."""
 
+from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from workflows.nodetype import NodeConfig, NodeType
+from workflows.nodetype import NodeConfig, NodeType, Result
 
 WITHIN, EXCEEDED = "within_quota", "exceeded"
 
@@ -15,6 +16,17 @@ class Config(NodeConfig):
     quota_key: Literal["workflows", "leads", "executions", "email_sends"]
     amount: int = Field(1, ge=1, le=1_000_000)
     on_exceeded: Literal["hold", "branch", "fail"] = "branch"
+
+
+class Output(Result):
+    """Whether there was enough, and how the quota stands."""
+
+    granted: bool
+    quota_key: str
+    amount: int
+    used: int
+    limit: int | None
+    held_until: datetime | None
 
 
 class QuotaGate(NodeType):
@@ -28,6 +40,7 @@ class QuotaGate(NodeType):
         "books the amount in the next period that has room for it and sleeps until that period begins."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"quotaKey": "email_sends", "amount": 1, "onExceeded": "hold"}
     failure = ("quota_exceeded", {"quotaKey": "email_sends", "amount": 1_000_000, "onExceeded": "fail"})
     handles = (WITHIN, EXCEEDED)

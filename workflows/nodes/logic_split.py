@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from workflows.messages import Outcome
-from workflows.nodetype import NodeConfig, NodeType, Refused, Situation, Way, distinct
+from workflows.nodetype import NodeConfig, NodeType, Refused, Result, Situation, Way, distinct
 
 
 class Variant(Way):
@@ -27,6 +27,13 @@ class Config(NodeConfig):
     sticky_by: Literal["lead", "execution"] = "lead"
 
 
+class Output(Result):
+    """The variant that was dealt."""
+
+    variant: str
+    sticky_by: str
+
+
 class Split(NodeType):
     """Deals by weight."""
 
@@ -37,6 +44,7 @@ class Split(NodeType):
         "in every run of the workflow, with `execution` each run is dealt anew; so is a run without a lead."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "variants": [{"id": "short", "weight": 70}, {"id": "long", "weight": 30}],
         "stickyBy": "lead",

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from workflows.messages import Outcome
-from workflows.nodetype import NodeConfig, NodeType, Rule, Situation, Way, distinct
+from workflows.nodetype import NodeConfig, NodeType, Result, Rule, Situation, Way, distinct
 
 OTHERWISE = "default"
 
@@ -29,6 +29,22 @@ class Config(NodeConfig):
     mode: Literal["first_match", "all_matches"] = "first_match"
 
 
+class Weighed(Result):
+    """How one case came out."""
+
+    id: str
+    label: str
+    result: bool
+    evaluation: dict[str, Any]
+
+
+class Output(Result):
+    """The ids of the cases that matched, and every case that was asked."""
+
+    matched: list[str]
+    cases: list[Weighed]
+
+
 class Switch(NodeType):
     """Chooses among many ways."""
 
@@ -39,6 +55,7 @@ class Switch(NodeType):
         "`mode: all_matches` by every one that does, side by side. Where none holds it goes on by `default`."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "cases": [
             {

@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from workflows import shapes
 from workflows.conditions import evaluate, problems
 from workflows.messages import Heard, Outcome
 from workflows.nodes.logic_delay import duration_of
-from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType
+from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Result
+from workflows.shapes import Known
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -44,6 +46,22 @@ class Config(NodeConfig):
     mode: Literal["first", "all"] = "first"
 
 
+class Met(Result):
+    """One event that was waited for."""
+
+    type: str
+    at: datetime
+    id: str | None
+    data: Any
+
+
+class Output(Result):
+    """Whether the time ran out, and what happened, by the ids of `events`."""
+
+    timed_out: bool
+    events: dict[str, Met]
+
+
 class WaitForEvent(NodeType):
     """Waits for events."""
 
@@ -54,6 +72,7 @@ class WaitForEvent(NodeType):
         "What happened since the run began counts, unless `lookback` is `node_start`."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "events": [
             {"id": "won", "type": "STATUS_CHANGED", "match": {"field": "to", "operator": "=", "value": "WON"}}
@@ -64,6 +83,12 @@ class WaitForEvent(NodeType):
     handles = ("timeout",)
     named_handles = ("event_<id>",)
     waits = True
+
+    @classmethod
+    def outputs(cls, config: Any, known: Known) -> shapes.Shape:
+        """Know the events by their ids."""
+        events = shapes.of_names((awaited.id for awaited in config.events), shapes.of_model(Met))
+        return shapes.of_object({"timed_out": shapes.of_kind("boolean"), "events": events})
 
     @classmethod
     def ways_out(cls, config: NodeConfig) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from workflows.messages import Outcome
 from workflows.nodetype import NodeConfig, NodeType
+from workflows.shapes import Known, Shape
 
 Origin = Annotated[
     str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$", max_length=255)
@@ -35,6 +36,11 @@ class FormTrigger(NodeType):
         "successMessage": "Thank you! We will be in touch.",
     }
     passes = True
+
+    @classmethod
+    def outputs(cls, config: Any, known: Known) -> Shape:
+        """Answer what the form asks."""
+        return known.form
 
     @classmethod
     def pass_through(cls, config: NodeConfig, trigger: dict[str, Any], inputs: dict[str, Any]) -> Outcome:

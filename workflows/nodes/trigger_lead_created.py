@@ -2,14 +2,33 @@
 
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from workflows.messages import Outcome
-from workflows.nodetype import NodeConfig, NodeType, Rule
+from workflows.nodetype import NodeConfig, NodeType, Result, Rule
 
 
 class Config(NodeConfig):
     """Which leads count; the filter is weighed before there is a run."""
 
     filter: Rule | None = None
+
+
+class Cause(Result):
+    """Who or what caused it."""
+
+    kind: str
+    execution_id: str | None
+
+
+class Output(Result):
+    """What happened to which lead."""
+
+    lead_id: str
+    event: str
+    before: str | None = Field(alias="from")
+    after: str | None = Field(alias="to")
+    cause: Cause
 
 
 class LeadCreatedTrigger(NodeType):
@@ -24,6 +43,7 @@ class LeadCreatedTrigger(NodeType):
         "history says so."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "filter": {"field": "lead.source", "operator": "equals", "value": "webhook"}
     }

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, StringConstraints
 
 from workflows.messages import Outcome
-from workflows.nodetype import NodeConfig, NodeType, Rule
+from workflows.nodetype import NodeConfig, NodeType, Result, Rule
 
 Status = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -16,6 +16,23 @@ class Config(NodeConfig):
     from_status: list[Status] = Field(default_factory=list, max_length=100)
     to_status: list[Status] = Field(default_factory=list, max_length=100)
     filter: Rule | None = None
+
+
+class Cause(Result):
+    """Who or what caused it."""
+
+    kind: str
+    execution_id: str | None
+
+
+class Output(Result):
+    """What happened to which lead."""
+
+    lead_id: str
+    event: str
+    before: str | None = Field(alias="from")
+    after: str | None = Field(alias="to")
+    cause: Cause
 
 
 class LeadStatusChangedTrigger(NodeType):
@@ -30,6 +47,7 @@ class LeadStatusChangedTrigger(NodeType):
         "one is started; the lead's history says so."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"fromStatus": ["NEW"], "toStatus": ["QUALIFIED"]}
     passes = True
 

@@ -2,8 +2,10 @@
 
 from typing import Any, ClassVar
 
+from workflows import shapes
 from workflows.messages import Outcome
 from workflows.nodetype import NodeConfig, NodeType
+from workflows.shapes import Known, Shape
 
 
 class Config(NodeConfig):
@@ -21,6 +23,11 @@ class ManualTrigger(NodeType):
     Config = Config
     example: ClassVar[dict[str, Any]] = {"inputSchema": {"type": "object"}}
     passes = True
+
+    @classmethod
+    def outputs(cls, config: Any, known: Known) -> Shape:
+        """Follow the schema, if there is one."""
+        return shapes.of_schema(config.input_schema) if config.input_schema is not None else shapes.ANY
 
     @classmethod
     def pass_through(cls, config: NodeConfig, trigger: dict[str, Any], inputs: dict[str, Any]) -> Outcome:

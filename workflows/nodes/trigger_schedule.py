@@ -1,5 +1,6 @@
 """TRIGGER_SCHEDULE: runs at times, once or for each lead that fits."""
 
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
@@ -7,7 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from workflows import cron, moments
 from workflows.messages import Outcome
-from workflows.nodetype import NodeConfig, NodeType, Part, Rule
+from workflows.nodetype import NodeConfig, NodeType, Part, Result, Rule
 
 # Named here: inside Config the field's own default stands in the way of the module.
 Cron = Annotated[str, AfterValidator(cron.check)]
@@ -48,6 +49,12 @@ class Config(NodeConfig):
         return self
 
 
+class Output(Result):
+    """The time that the run was planned for."""
+
+    scheduled_at: datetime
+
+
 class ScheduleTrigger(NodeType):
     """Starts by the clock."""
 
@@ -62,12 +69,18 @@ class ScheduleTrigger(NodeType):
         "for within `catchupSeconds`; those of a paused workflow are not."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {
         "cron": "0 9 * * MON-FRI",
         "timezone": "Europe/Berlin",
         "leadQuery": {"status": ["NEW"]},
     }
     passes = True
+
+    @classmethod
+    def brings_lead(cls, config: Any) -> bool:
+        """Have one where there is a query for leads."""
+        return config.lead_query is not None
 
     @classmethod
     def pass_through(cls, config: NodeConfig, trigger: dict[str, Any], inputs: dict[str, Any]) -> Outcome:

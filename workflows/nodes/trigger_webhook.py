@@ -45,6 +45,11 @@ class WebhookTrigger(NodeType):
     passes = True
 
     @classmethod
+    def brings_lead(cls, config: Any) -> bool:
+        """Have one where the body names an address."""
+        return config.email_path is not None
+
+    @classmethod
     def pass_through(cls, config: NodeConfig, trigger: dict[str, Any], inputs: dict[str, Any]) -> Outcome:
         """Hand the body on."""
         return Outcome(output=trigger)

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from workflows.messages import Ending, Outcome
-from workflows.nodetype import Data, NodeConfig, NodeType, Refused, Situation, Template
+from workflows.nodetype import Data, NodeConfig, NodeType, Refused, Result, Situation, Template
 
 LONGEST = 100
 
@@ -13,6 +13,13 @@ class Config(NodeConfig):
 
     outcome: Template = "completed"
     output: Data = None
+
+
+class Output(Result):
+    """The run's result."""
+
+    outcome: str
+    output: Any
 
 
 class End(NodeType):
@@ -25,6 +32,7 @@ class End(NodeType):
         "ended; of several ends the last one reached counts."
     )
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"outcome": "qualified", "output": {"budget": "{{ trigger.budget }}"}}
     failure = ("bad_outcome", {"outcome": "{{ trigger.budget | slice: 0, 0 }}"})
     handles = ()

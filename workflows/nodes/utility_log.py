@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Literal
 
 from workflows.messages import LogLine, Outcome
-from workflows.nodetype import Data, NodeConfig, NodeType, Situation, Template
+from workflows.nodetype import Data, NodeConfig, NodeType, Result, Situation, Template
 
 
 class Config(NodeConfig):
@@ -14,6 +14,14 @@ class Config(NodeConfig):
     data: Data = None
 
 
+class Output(Result):
+    """The line as it was written."""
+
+    level: str
+    message: str
+    data: Any
+
+
 class Log(NodeType):
     """Writes a line; the mirror puts it into `execution_logs`."""
 
@@ -21,6 +29,7 @@ class Log(NodeType):
     title = "Write to the log"
     summary = "Writes a line into the execution's log."
     Config = Config
+    Output = Output
     example: ClassVar[dict[str, Any]] = {"level": "INFO", "message": "Budget is {{ trigger.budget }}"}
     failure = ("template_error", {"message": "{{ lead.nickname }}"})
     decides = True

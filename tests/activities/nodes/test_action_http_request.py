@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from pydantic import ValidationError
 from pytest_httpserver import HTTPServer
@@ -17,7 +18,7 @@ from activities.clients.http import Client
 from db import effects
 from local import ports
 from tests.activities.conftest import Stage
-from workflows.nodes.action_http_request import Config
+from workflows.nodes.action_http_request import Config, HTTPRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +137,8 @@ async def test_no_credential_is_recorded_anywhere(
         recorded = outcome.model_dump_json()
         assert outcome.input["auth"]["type"] == auth["type"]
         assert outcome.output["body"]["body"] == '{"email":"ada@example.com"}'
+        # No golden history holds an answer, so its output is held against its schema here.
+        assert list(jsonschema_rs.iter_errors(HTTPRequest.output_schema(), outcome.output)) == []
     else:
         failure = await stage.fail(REQUEST, config)
         recorded = f"{failure.message} {failure.cause} {failure.details}"
