@@ -46,6 +46,8 @@ PATIENCE = 5.0
 MOST = 5_000
 """Hints or attempts that wait for PostgreSQL; what is beyond goes lost, and the sweep finds the runs."""
 LONGEST = 2_000
+SLOW = 0.3
+"""Seconds; an activity that takes longer may outlast the looks that the hint at its start led to."""
 
 
 class MirrorInterceptor(ClientInterceptor, Interceptor):
@@ -207,6 +209,8 @@ class _Attempts(ActivityInboundInterceptor):
             raise
         if attempt_of(given) > 1:
             self._note(given, began, clock, None)
+        if perf_counter() - clock > SLOW and (workflow_id := activity.info().workflow_id):
+            self._mirror.hint(workflow_id)
         return result
 
     def _note(

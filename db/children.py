@@ -101,6 +101,15 @@ async def collect(session: AsyncSession, workspace_id: UUID, execution_id: UUID)
     )
 
 
+async def note_told(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> None:
+    """Note that the run that waits for this one was told of its end."""
+    await session.execute(
+        update(WorkflowExecution)
+        .where(*_is(workspace_id, execution_id))
+        .values(told_at=func.now(), updated_at=WorkflowExecution.updated_at)
+    )
+
+
 async def awaited_by(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Sequence[UUID]:
     """List the open runs that steps of a run wait for."""
     found = await session.scalars(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients import runs
 from db import cancels, children, doors
@@ -20,6 +21,7 @@ from workflows.nodes.action_start_workflow import event_type
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 200
+AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 
 class Keeper:
@@ -37,10 +39,20 @@ class Keeper:
             async with self._database.door() as session:
                 found = await doors.awaited_executions(session, after=after, limit=AT_ONCE)
             for child in found:
-                await self._settle(child)
+                await self._try(child)
             if len(found) < AT_ONCE:
                 return
             after = found[-1].execution_id
+
+    async def _try(self, child: AwaitedExecution) -> None:
+        """Settle one; what is wrong with it alone must not keep the others waiting."""
+        try:
+            await self._settle(child)
+        except RPCError as error:
+            if error.status in AWAY:
+                raise
+            about = {"execution_id": str(child.execution_id), "reason": error.message}
+            logger.warning("an awaited run cannot be settled", extra=about)
 
     async def _settle(self, child: AwaitedExecution) -> None:
         if child.is_open:
@@ -48,6 +60,8 @@ class Keeper:
         elif child.parent_is_open and child.parent_id is not None:
             told = Heard(type=event_type(child.execution_id), at=datetime.now(UTC))
             await runs.tell(self._client, child.parent_id, told)
+            async with self._database.workspace(child.workspace_id) as session:
+                await children.note_told(session, child.workspace_id, child.execution_id)
             self._hint(child.parent_id)
         else:
             async with self._database.workspace(child.workspace_id) as session:

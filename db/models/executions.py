@@ -94,6 +94,8 @@ class WorkflowExecution(Tenant, Timestamps, Base):
     """The run whose step started this one, or changed the lead that this one reacts to."""
     awaited_step: Mapped[str | None]
     """The key of the step there that waits for the end of this one."""
+    told_at: Mapped[datetime | None]
+    """When the mirror told the run that waits; a run that ends by its own code does so itself."""
     collected_at: Mapped[datetime | None]
     """When that step took the end in; until then the two runs are kept in touch (api/mirror/kin.py)."""
     hops: Mapped[int] = mapped_column(default=0, server_default=text("0"))

@@ -52,6 +52,7 @@ async def test_an_execution_is_ordered_and_answered_at_once(
         "output_data",
         "error",
         "rerun_of",
+        "cause_execution_id",
         "queued_at",
         "started_at",
         "finished_at",

@@ -13,6 +13,8 @@ from tests.db.conftest import Place, queued
 
 pytestmark = pytest.mark.anyio
 
+# Tests may run long after this is read.
+JUST_NOW = datetime.now(UTC) + timedelta(hours=1)
 LONG_AGO = datetime.now(UTC) - timedelta(minutes=5)
 ENDED = {"status": "completed", "dispatched_at": LONG_AGO}
 
@@ -23,10 +25,11 @@ ENDED = {"status": "completed", "dispatched_at": LONG_AGO}
         ({"status": "waiting"}, "running", False),
         ({"status": "queued"}, "failed", True),
         ({"status": "running"}, "completed", True),
-        ({**ENDED, "finished_at": datetime.now(UTC)}, "waiting", False),
+        ({**ENDED, "finished_at": JUST_NOW}, "waiting", False),
         ({**ENDED, "finished_at": LONG_AGO}, "waiting", True),
         ({**ENDED, "status": "failed", "status_reason": "terminated"}, "waiting", True),
         ({"status": "cancelled"}, "waiting", True),
+        ({"status": "cancelled", "told_at": JUST_NOW}, "waiting", False),
         ({**ENDED, "finished_at": LONG_AGO, "collected_at": LONG_AGO}, "waiting", False),
         ({**ENDED, "finished_at": LONG_AGO}, "cancelled", True),
         ({"status": "running", "awaited_step": None}, "failed", False),

@@ -1,6 +1,7 @@
 -- A run that a step of another run started: which step waits for its end, and whether it has taken it in.
 ALTER TABLE workflow_executions
     ADD COLUMN awaited_step text,
+    ADD COLUMN told_at timestamptz,
     ADD COLUMN collected_at timestamptz;
 
 ALTER TABLE workflow_executions
@@ -11,7 +12,8 @@ ALTER TABLE workflow_executions
 CREATE INDEX door_workflow_executions_awaited
     ON workflow_executions (id) WHERE awaited_step IS NOT NULL AND collected_at IS NULL;
 
--- A run that ends by its own code tells the one that waits itself; it is told again only if that takes long.
+-- A run that ends by its own code tells the one that waits itself; that one is told again only if it takes long.
+-- What it is told stands in its history, so once is enough: the hourly reminder is for what nobody thought of.
 CREATE FUNCTION door_awaited_executions(p_after uuid, p_limit integer)
 RETURNS TABLE (workspace_id uuid, execution_id uuid, is_open boolean, parent_id uuid, parent_is_open boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -24,7 +26,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
       AND (coalesce(p.status NOT IN ('queued', 'running', 'waiting'), true)
            OR e.status NOT IN ('queued', 'running', 'waiting')
               AND (e.dispatched_at IS NULL OR e.status_reason IN ('terminated', 'timed_out', 'lost')
-                   OR e.finished_at < clock_timestamp() - interval '30 seconds'))
+                   OR e.finished_at < clock_timestamp() - interval '30 seconds')
+              AND coalesce(e.told_at, '-infinity') < clock_timestamp() - interval '1 hour')
     ORDER BY e.id LIMIT p_limit
 $$;
 

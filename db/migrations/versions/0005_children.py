@@ -23,4 +23,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP FUNCTION door_awaited_executions(uuid, integer)")
     op.drop_column("workflow_executions", "collected_at")
+    op.drop_column("workflow_executions", "told_at")
     op.drop_column("workflow_executions", "awaited_step")
