@@ -6,7 +6,10 @@ from uuid import UUID
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
+    ResetWorkflowExecutionRequest,
+)
 
 from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import EMAIL, House, ok
@@ -19,8 +22,13 @@ NOTE = node("note", "UTILITY_SET_VARIABLES", "Note", assignments={"word": "{{ tr
 GREET = node("greet", "ACTION_SEND_EMAIL", "Greet", emailSubject="Hello", emailText="Hello {{ vars.word }}")
 CHANGE = node("change", "ACTION_UPDATE_LEAD", "Change", set={"company": "{{ lead.phone }}"})
 TELL = node(
-    "tell", "ACTION_SEND_EMAIL", "Tell", emailSubject="Done", emailText="{{ lead.company }}, {{ vars.word }}"
+    "tell",
+    "ACTION_SEND_EMAIL",
+    "Tell",
+    emailSubject="Done",
+    emailText="{{ lead.company | default: '-' }}, {{ vars.word | default: '-' }}",
 )
+BIG = {"field": "trigger.email", "operator": "=", "value": "nobody"}
 OUT = {"email": "ada@example.com"}
 
 
@@ -104,8 +112,9 @@ async def test_from_a_node_only_that_and_what_follows_runs(house: House):
     workflow = await house.workflow(
         graph(
             *(FORM, NOTE, GREET, post(house), TELL, node("never", "UTILITY_LOG", message="x")),
+            node("big", "LOGIC_CONDITION", condition=BIG),
             *(edge("form", "note"), edge("note", "greet"), edge("form", "post"), edge("post", "tell")),
-            edge("form", "never", "error"),
+            *(edge("form", "big"), edge("big", "never", "condition_true")),
         )
     )
     first = await house.submit(workflow, OUT)
@@ -118,7 +127,7 @@ async def test_from_a_node_only_that_and_what_follows_runs(house: House):
     assert (await house.ended(second))["status"] == "completed"
     steps = await house.steps(second)
     kept = {name for name, step in steps.items() if step["skip_reason"] == "kept"}
-    assert kept == {"form", "note", "greet"}
+    assert kept == {"form", "note", "greet", "big"}
     assert (steps["never"]["status"], steps["never"]["skip_reason"]) == ("skipped", "branch_not_taken")
     assert subjects(house) == ["Done", "Done", "Hello"]
     assert len(house.target.requests) == 2
@@ -215,3 +224,41 @@ async def test_thirty_failed_runs_are_mended_and_run_again_by_one_request(house:
         assert (await house.ended(row["id"], patience=60))["status"] == "completed"
     assert subjects(house) == ["Hello"] * 30
     house.seen.extend(row["id"] for row in made[:3])
+
+
+async def test_a_reset_made_beside_flowtrack_repeats_no_effect(house: House):
+    event = {"url": house.target.url, "subscribed_events": ["lead.told"]}
+    await ok(house.api.post("/v1/webhook-endpoints", json=event))
+    qualify = node("qualify", "ACTION_SET_LEAD_STATUS", status="QUALIFIED")
+    deliver = node("deliver", "ACTION_DELIVER_WEBHOOK", eventType="lead.told", payload={"a": 1})
+    note = node("event", "ACTION_ADD_LEAD_EVENT", eventType="TOLD", description="Told")
+    workflow = await house.workflow(chain(FORM, NOTE, qualify, GREET, post(house), deliver, note))
+    execution_id = await house.submit(workflow, OUT)
+    run = await house.ended(execution_id)
+    assert run["status"] == "completed"
+    done = subjects(house), await house.events(run["lead_id"])
+
+    await house.temporal.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace="default",
+            workflow_execution=WorkflowExecution(workflow_id=f"execution-{execution_id}"),
+            reason="again, please",
+            request_id="1",
+            workflow_task_finish_event_id=4,
+        )
+    )
+    former = run["temporal"]["run_id"]
+
+    def is_over_again(now: dict[str, Any]) -> bool:
+        # A reset sends no hint; the sweep would find it within a minute.
+        house.mirror.hint(execution_id)
+        return bool(now["status"] == "completed" and now["temporal"]["run_id"] != former)
+
+    again = await house.until(execution_id, is_over_again, patience=60)
+    assert again["output_data"] == run["output_data"]
+    assert (subjects(house), await house.events(run["lead_id"])) == done
+    assert done[1].count("STATUS_CHANGED") == done[1].count("TOLD") == 1
+    # One request and one delivery, as before.
+    assert len(house.target.requests) == 2
+    (quota,) = await house.rows("SELECT quota_used FROM usage_quotas WHERE quota_key = 'executions'")
+    assert quota["quota_used"] == 1

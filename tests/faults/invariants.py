@@ -47,7 +47,7 @@ def nothing_accepted_is_lost(machine: Machine) -> None:
     posted = machine.posted
     stored = machine.rows(
         "SELECT l.email, e.id::text AS execution_id "
-        "FROM workflow_executions e JOIN leads l ON l.id = e.lead_id"
+        "FROM workflow_executions e JOIN leads l ON l.id = e.lead_id WHERE e.rerun_of IS NULL"
     )
     by_email = {row["email"]: row["execution_id"] for row in stored}
     assert len(by_email) == len(stored), Counter(row["email"] for row in stored).most_common(3)
@@ -94,7 +94,7 @@ def every_completed_step_has_its_effect(machine: Machine) -> None:
         "SELECT s.execution_id, s.node_id FROM execution_steps s LEFT JOIN effects e "
         "ON (e.execution_id, e.node_id, e.visit) = (s.execution_id, s.node_id, s.visit) "
         "AND e.status = 'confirmed' AND e.effect IN ('email', 'webhook') "
-        "WHERE s.status = 'completed' AND s.handle = 'default' "
+        "WHERE s.status = 'completed' AND s.handle = 'default' AND s.skip_reason IS DISTINCT FROM 'kept' "
         "AND s.node_type IN ('ACTION_SEND_EMAIL', 'ACTION_DELIVER_WEBHOOK') AND e.id IS NULL"
     )
     assert missing == []

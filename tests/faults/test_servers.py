@@ -2,7 +2,9 @@
 
 import time
 
+from tests.e2e.graphs import chain, node
 from tests.faults import graphs
+from tests.faults.graphs import FORM, STEPS
 from tests.faults.machine import Answer, Machine
 
 FORMS = 50
@@ -24,6 +26,31 @@ def test_forms_are_taken_while_temporal_is_away_and_all_run_afterwards(machine: 
 
     runs = machine.completed(*(str(answer.execution_id) for answer in answers))
     assert len(runs) == FORMS
+
+
+def test_what_is_asked_for_while_temporal_is_away_is_carried_out_afterwards(machine: Machine):
+    failing = machine.workflow("Fails", chain(FORM, STEPS[1], node("stop", "UTILITY_FAIL", message="no")))
+    resting = machine.workflow("Rests", graphs.resting(1, "P1D"))
+    failed, asleep = (
+        machine.accepted(workflow, f"asked{n}@example.com") for n, workflow in enumerate((failing, resting))
+    )
+    machine.ended(failed)
+    machine.waits(asleep)
+    machine.freeze("temporal")
+    asked = machine.call("POST", f"/v1/executions/{asleep}/cancel")
+    ordered = machine.call("POST", f"/v1/executions/{failed}/rerun", {"from": "failure"})
+    assert (asked["status"], ordered["status"]) == ("waiting", "queued")
+    killed = machine.kill("temporal")
+    machine.wait_until_back("temporal", killed)
+
+    cancelled, again = machine.ended(asleep, ordered["id"])
+    assert (cancelled["status"], again["status_reason"], again["rerun_of"]) == (
+        "cancelled",
+        "node_failed",
+        failed,
+    )
+    assert machine.steps(ordered["id"])["greet"]["skip_reason"] == "kept"
+    assert [m["to"] for m in machine.mails()].count(["asked0@example.com"]) == 1
 
 
 def test_a_database_killed_under_load_keeps_what_it_accepted(machine: Machine):

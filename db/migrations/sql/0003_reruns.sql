@@ -21,3 +21,6 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     FROM due WHERE e.workspace_id = due.workspace_id AND e.id = due.id
     RETURNING e.workspace_id, e.id
 $$;
+
+REVOKE ALL ON FUNCTION door_claim_cancels(integer, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION door_claim_cancels(integer, interval) TO flowtrack_app;

@@ -277,15 +277,52 @@ async def test_what_jsonb_cannot_hold_is_replaced(runs: Runs):
     assert (await runs.steps(id_of(handle)))["a:1"].status == "completed"
 
 
-async def test_a_rerun_with_kept_outputs_shows_the_steps_it_makes(runs: Runs):
-    walk = WalkState(edges={"start>a": "taken", "a>b": "taken"}, visits={"start": 1, "a": 1, "b": 1})
-    state = RunState(walk=walk, outputs={"start": {}, "a": 1}, ready=["b:1"])
-    handle = await runs.start(LINE, state=state)
+async def test_a_rerun_shows_what_it_kept_as_what_it_was_and_then_what_it_did(runs: Runs):
+    failed = {"error": {"type": "broken", "message": "it broke"}}
+    drawn = graph(
+        START,
+        node("a", config={"maskOutput": True}),
+        node("f", on_error="branch"),
+        node("no"),
+        node("all", join="all"),
+        node("off", disabled=True),
+        node("alone"),
+        node("b"),
+        edges=["start>a", "a>f", "f:error>b", "f:default>no", "no>all", "a>all", "a>off"],
+    )
+    states = {
+        "start>a": "taken",
+        "a>f": "taken",
+        "f:error>b": "taken",
+        "f:default>no": "dead",
+        "no>all": "dead",
+    }
+    visits = dict.fromkeys(("start", "alone", "a", "f", "no", "all", "off", "b"), 1)
+    walk = WalkState.model_validate(
+        {"edges": {**states, "a>all": "taken", "a>off": "taken"}, "visits": visits}
+    )
+    state = RunState(walk=walk, outputs={"start": {}, "a": 1, "f": failed}, ready=["b:1"])
+    handle = await runs.start(drawn, state=state)
     await handle.result()
     await runs.follower.look(id_of(handle))
     steps = await runs.steps(id_of(handle))
-    assert [(key, step.step_number) for key, step in steps.items()] == [("b:1", 3)]
+    assert [(s.step_number, key, s.status, s.skip_reason, s.handle) for key, s in steps.items()] == [
+        (1, "start:1", "completed", "kept", None),
+        (2, "alone:1", "skipped", "unreachable", None),
+        (3, "a:1", "completed", "kept", None),
+        (4, "f:1", "failed", "kept", "error"),
+        (5, "no:1", "skipped", "branch_not_taken", None),
+        (6, "all:1", "skipped", "join_incomplete", None),
+        (7, "off:1", "skipped", "disabled", None),
+        (8, "b:1", "completed", None, "default"),
+    ]
+    hidden: Any = steps["a:1"].output_data
+    assert hidden == "***"
+    assert (steps["f:1"].error, steps["f:1"].output_data) == (failed["error"], None)
     assert (await runs.row(id_of(handle))).status == "completed"
+    everything = await runs.everything(id_of(handle))
+    assert await restarted(runs).rebuild(id_of(handle))
+    assert await runs.everything(id_of(handle)) == everything
 
 
 async def test_thousands_of_log_lines_arrive(runs: Runs):

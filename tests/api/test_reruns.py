@@ -1,0 +1,95 @@
+"""Reruns and bulk requests through the API: what is refused, what is matched, and whose it is."""
+
+import pytest
+from sqlalchemy import text
+
+from api.cancels import Cancels
+from db import cancels, listing
+from tests.api.conftest import Publish, Recorder, Tenant
+from tests.api.test_resources import run, set_status
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_cancel_waits_for_temporal_and_is_carried_out_when_it_is_back(
+    publish: Publish, acme: Tenant, starter: Recorder, database
+):
+    form = await publish()
+    running = (await run(form)).json()["id"]
+    await set_status(database, acme, "running", running)
+    starter.failure = RuntimeError("away")
+    asked = await acme.client.post(f"/v1/executions/{running}/cancel")
+    assert (asked.status_code, asked.json()["status"]) == (202, "running")
+    dispatcher = Cancels(database, starter)
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text("UPDATE workflow_executions SET cancel_due_at = now()"))
+    assert await dispatcher.carry_out(limit=10, stale_seconds=0) == 1
+    starter.failure = None
+    assert await dispatcher.carry_out(limit=10, stale_seconds=0) == 1
+    assert await dispatcher.carry_out(limit=10, stale_seconds=0) == 0
+    assert [str(one) for one in starter.cancelled] == [running]
+
+
+async def test_executions_of_a_filter_are_cancelled_and_rerun_in_their_own_workspace_only(
+    publish: Publish, acme: Tenant, rival: Tenant, database
+):
+    form = await publish()
+    ids = [(await run(form)).json()["id"] for _ in range(4)]
+    await set_status(database, acme, "running", ids[0])
+    await set_status(database, acme, "failed", ids[1])
+    by_workflow = {"workflow_id": form.workflow_id}
+    for name in ("bulk-cancel", "bulk-rerun"):
+        path = f"/v1/executions/{name}"
+        assert (await rival.client.post(path, json=by_workflow)).json() == {"matched": 0}
+        nothing = await acme.client.post(path, json={})
+        assert (nothing.status_code, nothing.json()["errors"][0]["code"]) == (422, "filter_missing")
+    open_ones = await acme.client.post("/v1/executions/bulk-rerun", json={"status": "waiting"})
+    assert (open_ones.status_code, open_ones.json()["errors"][0]["pointer"]) == (422, "/status")
+
+    late = {**by_workflow, "queued_after": "2100-01-01T00:00:00Z"}
+    assert (await acme.client.post("/v1/executions/bulk-cancel", json=late)).json() == {"matched": 0}
+    assert (await acme.client.post("/v1/executions/bulk-cancel", json=by_workflow)).json() == {"matched": 3}
+    for execution_id, status in zip(ids, ("running", "failed", "cancelled", "cancelled"), strict=True):
+        shown = (await acme.client.get(f"/v1/executions/{execution_id}")).json()
+        assert shown["status"] == status
+    assert (await acme.client.post("/v1/executions/bulk-rerun", json=by_workflow)).json() == {"matched": 3}
+    assert (await acme.client.post("/v1/executions/bulk-rerun", json=by_workflow)).json() == {"matched": 0}
+    listed = (await acme.client.get("/v1/executions", params={"status": "queued"})).json()["data"]
+    assert {one["rerun_of"] for one in listed} == set(ids[1:])
+    assert {one["trigger_data"] == {} for one in listed} == {True}
+
+
+async def test_more_executions_than_one_request_may_change_are_left_alone(
+    publish: Publish, acme: Tenant, database
+):
+    form = await publish()
+    for _ in range(3):
+        await run(form)
+    async with database.workspace(acme.workspace_id) as session:
+        with pytest.raises(cancels.TooMany):
+            await cancels.ask_all(session, acme.workspace_id, listing.Wanted(status="queued"), most=2)
+        await session.rollback()
+    assert len((await acme.client.get("/v1/executions?status=queued")).json()["data"]) == 3
+
+
+async def test_a_rerun_of_what_is_open_archived_or_without_its_lead_is_refused(
+    publish: Publish, anonymous, acme: Tenant, rival: Tenant, database
+):
+    form = await publish()
+    execution_id = (await anonymous.post(form.path, json={"email": "a@example.com"})).json()["execution_id"]
+    path = f"/v1/executions/{execution_id}/rerun"
+
+    async def code() -> str:
+        answer = await acme.client.post(path, json={})
+        assert answer.status_code == 409
+        return str(answer.json()["code"])
+
+    assert (await rival.client.post(path, json={})).status_code == 404
+    assert await code() == "execution_open"
+    await set_status(database, acme, "failed", execution_id)
+    assert (await acme.client.post(path, json={})).status_code == 202
+    lead = (await acme.client.get("/v1/leads")).json()["data"][0]
+    await acme.client.delete(f"/v1/leads/{lead['id']}")
+    assert await code() == "lead_deleted"
+    await acme.client.post(f"/v1/workflows/{form.workflow_id}/archive")
+    assert await code() == "workflow_archived"
