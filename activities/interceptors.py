@@ -41,6 +41,8 @@ HINT = "flowtrack_hint"
 PREFIX = "execution-"
 PAUSE = 0.02
 """Seconds between two batches: it is part of what a viewer waits for a change."""
+LATER = 0.3
+"""Seconds after which a run is hinted at that only began, or only did what history has not taken in yet."""
 PATIENCE = 5.0
 """Seconds until the next try when PostgreSQL is away."""
 MOST = 5_000
@@ -59,6 +61,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._hints: dict[UUID, None] = {}
+        self._later: dict[UUID, asyncio.TimerHandle] = {}
         self._attempts: deque[tuple[UUID, dict[str, Any]]] = deque(maxlen=MOST)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
@@ -74,13 +77,30 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         given.unsafe_extern_functions[HINT] = self.hint
         return _Hints
 
-    def hint(self, workflow_id: str) -> None:
-        """Note that a run moves on; called from the threads that workflows run on."""
-        if not workflow_id.startswith(PREFIX) or len(self._hints) >= MOST:
+    def hint(self, workflow_id: str, *, soon: bool = True) -> None:
+        """Note that a run moves on; called from the threads that workflows run on.
+
+        A local activity's event reaches history only with its workflow task. To look before that costs a read
+        and finds nothing, so such a hint waits a moment; for a run that ends meanwhile one look is enough.
+        """
+        if not workflow_id.startswith(PREFIX) or self._loop is None:
             return
-        with suppress(ValueError):
-            self._hints[UUID(workflow_id.removeprefix(PREFIX))] = None
-            self._wake()
+        with suppress(ValueError, RuntimeError):
+            execution_id = UUID(workflow_id.removeprefix(PREFIX))
+            self._loop.call_soon_threadsafe(self._note if soon else self._postpone, execution_id)
+
+    def _note(self, execution_id: UUID) -> None:
+        later = self._later.pop(execution_id, None)
+        if later is not None:
+            later.cancel()
+        if len(self._hints) < MOST:
+            self._hints[execution_id] = None
+            self._news.set()
+
+    def _postpone(self, execution_id: UUID) -> None:
+        if execution_id not in self._later and len(self._later) < MOST:
+            loop = asyncio.get_running_loop()
+            self._later[execution_id] = loop.call_later(LATER, self._note, execution_id)
 
     def record(self, workspace_id: UUID, row: dict[str, Any]) -> None:
         """Note an attempt."""
@@ -98,6 +118,8 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            for execution_id in list(self._later):
+                self._note(execution_id)
             await self._send()
             self._loop = None
 
@@ -160,7 +182,7 @@ class _Hints(WorkflowInboundInterceptor):
         super().init(_OutboundHints(outbound))
 
     async def execute_workflow(self, given: ExecuteWorkflowInput) -> Any:
-        _hint()
+        _hint(soon=False)
         try:
             result = await super().execute_workflow(given)
         except (Exception, asyncio.CancelledError, workflow.ContinueAsNewError):
@@ -184,13 +206,13 @@ class _OutboundHints(WorkflowOutboundInterceptor):
         return super().start_activity(given)
 
     def start_local_activity(self, given: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        _hint()
+        _hint(soon=False)
         return super().start_local_activity(given)
 
 
-def _hint() -> None:
+def _hint(*, soon: bool = True) -> None:
     if not workflow.unsafe.is_replaying():
-        workflow.extern_functions()[HINT](workflow.info().workflow_id)
+        workflow.extern_functions()[HINT](workflow.info().workflow_id, soon=soon)
 
 
 class _Attempts(ActivityInboundInterceptor):

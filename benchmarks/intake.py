@@ -1,17 +1,18 @@
-"""The intake workload on FlowTrack and as bare effects, interleaved: forms accepted, runs drained, CPU a run.
+"""The intake workload on FlowTrack, on Temporal by hand and as bare effects, interleaved, with verdicts.
 
     python benchmarks/intake.py [forms in a burst] [bursts]
 
-One form is: trigger, condition, status change, e-mail over SMTP, signed webhook; all rows mirrored. The bare
-effects do the same writes, mail and POST with pooled connections and without durability. Only the ratios
-travel from one machine to another.
+One form is: trigger, condition, status change, e-mail over SMTP, signed webhook; all rows mirrored. By hand
+there are two shapes. `tutorial`: three normal activities, the SDK's and the server's defaults, the default
+file store. `lean`: FlowTrack's own shape, that is API and worker apart, local activities, the same server,
+store and clients, the steps' rows in one batch; no tenancy, no quota and no effects table. The bare effects
+do the writes, the mail and the POST by pooled connections and without durability. Only ratios travel to
+another machine.
 """
 
 import asyncio
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,93 +23,151 @@ from typing import Any
 
 import httpx
 import psycopg
+from shapes import machine
+from shapes.machine import Machine
+from temporalio.client import Client
 
 from activities.clients import addresses, http, smtp
 from local import demo, ports
 
-PORTS = ("--api-port", "--temporal-port", "--temporal-ui-port", "--mail-port")
+SYSTEMS = ("flowtrack", "lean", "tutorial")
 CLIENTS = 32
 MAIL = b"Subject: Bare\r\nFrom: a@example.com\r\nTo: b@example.com\r\n\r\nHello\r\n"
-TICKS = os.sysconf("SC_CLK_TCK")
+ALONE = 15
+DRAINED = {
+    "flowtrack": "SELECT count(*) FROM workflow_executions e JOIN leads l ON l.id = e.lead_id"
+    " WHERE l.email LIKE %s AND e.status = 'completed'",
+    "lean": "SELECT count(*) FROM hand.runs r JOIN hand.leads l ON l.id = r.lead_id"
+    " WHERE l.email LIKE %s AND r.status = 'completed'",
+}
+SIZES = """
+    SELECT sum(pg_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'i', 't') AND (n.nspname = 'public' OR (n.nspname = 'pg_toast' AND c.relname
+        IN (SELECT t.relname FROM pg_class o JOIN pg_class t ON t.oid = o.reltoastrelid
+            JOIN pg_namespace m ON m.oid = o.relnamespace WHERE m.nspname = 'public')))
+"""
+Figures = dict[str, float]
 
 
 async def main(forms: int, bursts: int) -> None:
-    """Run both in turn and print the medians with their ratio."""
+    """Run all in turn and print the medians, the ratios and what is demanded."""
     with tempfile.TemporaryDirectory(prefix="flowtrack-bench-") as directory:
-        smtp_port = ports.free()
-        up = start(Path(directory), smtp_port)
+        running = machine.start(Path(directory))
         try:
-            card = {**wait_for(Path(directory) / "up.json", up), "smtp_port": smtp_port}
-            await flowtrack(card, up.pid, 20)
-            measured = [
-                (await flowtrack(card, up.pid, forms), await bare(card, forms)) for _ in range(bursts)
-            ]
+            bench = Bench(running)
+            for system in SYSTEMS:
+                await bench.burst(system, 8)
+            rounds = [await bench.round(forms) for _ in range(bursts)]
+            kept = await bench.kept(forms)
+            events = await bench.events()
         finally:
-            up.terminate()
-            up.wait(60)
-    show(measured, forms)
+            running.stop()
+    show(rounds, kept=kept, events=events, forms=forms)
 
 
-def start(directory: Path, smtp_port: int) -> "subprocess.Popen[bytes]":
-    """Start FlowTrack on free ports."""
-    free = [word for flag in PORTS for word in (flag, "0")]
-    where = ["--data-dir", str(directory), "--smtp-port", str(smtp_port), *free]
-    command = [sys.executable, "-m", "flowtrack", "up", "--no-demo", *where]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+class Bench:
+    """Measures one system after the other on a running machine."""
+
+    def __init__(self, running: Machine) -> None:
+        self.running, self.card = running, running.card
+        hand = f"http://{ports.HOST}:{self.card['hand_port']}"
+        self.urls = {"flowtrack": self.card["form_url"]}
+        self.urls |= {name: f"{hand}/{name}" for name in SYSTEMS[1:]}
+
+    async def round(self, forms: int) -> dict[str, Figures]:
+        """Measure every system once."""
+        found = {system: await self.burst(system, forms) for system in SYSTEMS}
+        for system in ("flowtrack", "lean"):
+            found[system]["p50"] = await self.alone(system)
+        return {**found, "bare": await bare(self.card, forms)}
+
+    async def burst(self, system: str, forms: int) -> Figures:
+        """Post forms from many clients and wait until every run has completed."""
+        tag = uuid.uuid4().hex[:8]
+        cpu, calls = self.running.cpu(system), self.running.calls(system)
+        completed, began = await self.completed(system, tag), time.perf_counter()
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            latencies = await many(
+                lambda n: self.post(client, system, f"{tag}-{n}"), forms, at_once=min(CLIENTS, forms)
+            )
+        accepted = time.perf_counter() - began
+        while await self.completed(system, tag) - completed < forms:  # noqa: ASYNC110 - in other processes
+            await asyncio.sleep(0.1)
+        seconds = time.perf_counter() - began
+        return {
+            "accepted": forms / accepted,
+            "p95": statistics.quantiles(latencies, n=20)[-1] * 1000,
+            "runs": forms / seconds,
+            "cpu": (self.running.cpu(system) - cpu) * 1000 / forms,
+            "calls": (self.running.calls(system) - calls) / forms,
+        }
+
+    async def post(self, client: httpx.AsyncClient, system: str, name: str) -> None:
+        """Submit one form, again while the answer is that there is no room."""
+        answers = {**demo.ANSWERS, "email": f"{name}@example.com"}
+        answer = await client.post(self.urls[system], json=answers)
+        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            await asyncio.sleep(0.2)
+            answer = await client.post(self.urls[system], json=answers)
+        answer.raise_for_status()
+
+    async def completed(self, system: str, tag: str) -> int:
+        """Count the completed runs of a burst; of the tutorial's, all."""
+        if system == "tutorial":
+            client = await Client.connect(self.card["tutorial"])
+            return (await client.count_workflows("ExecutionStatus = 'Completed'")).count
+        return int(await self.read(DRAINED[system], (f"{tag}-%",)))
+
+    async def read(self, query: str, values: tuple[Any, ...] = ()) -> Any:
+        """Read one value as the administrator."""
+        url = self.card["database_url"]
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            cursor = await connection.execute(query.encode(), values)
+            row = await cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+
+    async def alone(self, system: str) -> float:
+        """Submit one form after the other and return the median milliseconds until its run has completed."""
+        url, seconds = self.card["database_url"], []
+        async with (
+            httpx.AsyncClient(trust_env=False, timeout=60) as client,
+            await psycopg.AsyncConnection.connect(url, autocommit=True) as connection,
+        ):
+            for number in range(ALONE):
+                tag = f"{uuid.uuid4().hex[:8]}-{number}"
+                began = time.perf_counter()
+                await self.post(client, system, tag)
+                while True:
+                    cursor = await connection.execute(DRAINED[system].encode(), (f"{tag}%",))
+                    row = await cursor.fetchone()
+                    if row and row[0]:
+                        break
+                    await asyncio.sleep(0.002)
+                seconds.append(time.perf_counter() - began)
+        return statistics.median(seconds) * 1000
+
+    async def kept(self, forms: int) -> float:
+        """Measure the bytes that a run leaves in PostgreSQL once it is vacuumed."""
+        await self.read("VACUUM FULL")
+        before = await self.read(SIZES)
+        await self.burst("flowtrack", forms)
+        await self.read("VACUUM FULL")
+        return float(await self.read(SIZES) - before) / forms
+
+    async def events(self) -> int:
+        """Count the events of one run's history."""
+        client = await Client.connect(self.card["lean"])
+        newest = "SELECT id FROM workflow_executions ORDER BY id DESC LIMIT 1"
+        handle = client.get_workflow_handle(f"execution-{await self.read(newest)}")
+        return len((await handle.fetch_history()).events)
 
 
-def wait_for(path: Path, up: "subprocess.Popen[bytes]") -> dict[str, Any]:
-    """Wait until everything is up; return what up.json says."""
-    while not path.exists():
-        if up.poll() is not None:
-            raise SystemExit("`flowtrack up` ended; see its logs")
-        time.sleep(0.1)
-    card: dict[str, Any] = json.loads(path.read_text())
-    return card
-
-
-async def flowtrack(card: dict[str, Any], up: int, forms: int) -> dict[str, float]:
-    """Post forms from many clients and wait until every run has completed."""
-    burst = uuid.uuid4().hex[:8]
-    before, began = cpu_of(up), time.perf_counter()
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-
-        async def post(number: int) -> None:
-            answers = {**demo.ANSWERS, "email": f"{burst}-{number}@example.com"}
-            (await client.post(card["form_url"], json=answers)).raise_for_status()
-
-        latencies = await many(post, forms, at_once=CLIENTS)
-    accepted = time.perf_counter() - began
-    await drained(card["database_url"], burst, forms)
-    seconds = time.perf_counter() - began
-    return {
-        "accepted": forms / accepted,
-        "p95": statistics.quantiles(latencies, n=20)[-1] * 1000,
-        "runs": forms / seconds,
-        "cpu": (cpu_of(up) - before) * 1000 / forms,
-    }
-
-
-async def drained(database_url: str, burst: str, forms: int) -> None:
-    """Wait until the rows say that every run of the burst has completed."""
-    query = (
-        "SELECT count(*) FROM workflow_executions e JOIN leads l ON l.id = e.lead_id"
-        " WHERE l.email LIKE %s AND e.status = 'completed'"
-    )
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        while True:
-            row = await (await connection.execute(query, (f"{burst}-%",))).fetchone()
-            if row is not None and row[0] == forms:
-                return
-            await asyncio.sleep(0.05)
-
-
-async def bare(card: dict[str, Any], forms: int) -> dict[str, float]:
+async def bare(card: dict[str, Any], forms: int) -> Figures:
     """Do the effects alone."""
     mailer = smtp.SMTPClient(ports.HOST, card["smtp_port"], tls=smtp.TLS.NONE, policy=addresses.MAIL_OPERATOR)
     caller = http.Client(addresses.DEVELOPMENT)
     connections = [await psycopg.AsyncConnection.connect(card["database_url"]) for _ in range(8)]
-    await connections[0].execute("CREATE TABLE IF NOT EXISTS bare (email text, data jsonb)")
+    await connections[0].execute("CREATE TABLE IF NOT EXISTS hand.bare (email text, data jsonb)")
     await connections[0].commit()
     free = asyncio.LifoQueue[psycopg.AsyncConnection[Any]]()
     for connection in connections:
@@ -117,13 +176,14 @@ async def bare(card: dict[str, Any], forms: int) -> dict[str, float]:
     async def act(number: int) -> None:
         connection = await free.get()
         for _ in range(2):
-            await connection.execute("INSERT INTO bare VALUES (%s, '{}')", (f"{number}@example.com",))
+            await connection.execute("INSERT INTO hand.bare VALUES (%s, '{}')", (f"{number}@example.com",))
         await connection.commit()
         free.put_nowait(connection)
         async with mailer.connection() as line:
             await line.send(MAIL, "a@example.com", ["b@example.com"])
         await caller.send("POST", f"{card['mail_url']}/webhooks", {}, b"{}")
 
+    alone = await many(act, ALONE * 2, at_once=1)
     began = time.perf_counter()
     await many(act, forms, at_once=8)
     seconds = time.perf_counter() - began
@@ -131,7 +191,7 @@ async def bare(card: dict[str, Any], forms: int) -> dict[str, float]:
         await connection.close()
     await mailer.aclose()
     await caller.aclose()
-    return {"runs": forms / seconds}
+    return {"runs": forms / seconds, "p50": statistics.median(alone) * 1000}
 
 
 async def many(act: Callable[[int], Awaitable[None]], count: int, *, at_once: int) -> list[float]:
@@ -147,39 +207,52 @@ async def many(act: Callable[[int], Awaitable[None]], count: int, *, at_once: in
     return await asyncio.gather(*(one(number) for number in range(count)))
 
 
-def cpu_of(pid: int) -> float:
-    """Sum the CPU seconds of a process and all its descendants, the ended ones included."""
-    parents: dict[int, list[int]] = {}
-    seconds: dict[int, float] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        child = int(entry.parent.name)
-        parents.setdefault(int(fields[1]), []).append(child)
-        seconds[child] = sum(map(int, fields[11:15])) / TICKS
-    family, total = [pid], 0.0
-    while family:
-        member = family.pop()
-        total += seconds.get(member, 0.0)
-        family += parents.get(member, [])
-    return total
+def show(rounds: list[dict[str, Figures]], *, kept: float, events: int, forms: int) -> None:
+    """Print the medians, and each demand with its verdict."""
+    print(f"{forms} forms a burst, {len(rounds)} bursts, medians; {os.cpu_count()} cores, load {_load()}\n")
+    print("| system | accepted/s | p95 ms | runs/s | CPU ms a run | server calls a run | p50 alone ms |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for system in (*SYSTEMS, "bare"):
+        columns = ("accepted", "p95", "runs", "cpu", "calls", "p50")
+        cells = [_middle([one[system][name] for one in rounds if name in one[system]]) for name in columns]
+        print(f"| {system} | " + " | ".join("–" if cell is None else f"{cell:.1f}" for cell in cells) + " |")
+    print("\n| demand | reached | must | aim | verdict |\n| --- | --- | --- | --- | --- |")
+    ours = [one["flowtrack"] for one in rounds]
+    for name, value, must, aim in (
+        ("runs/s, to the same shape by hand", _ratio(rounds, "runs", "lean"), 0.70, 0.85),
+        ("CPU a run, to the same shape", _ratio(rounds, "cpu", "lean"), -1.45, -1.25),
+        ("server calls a run, to the same shape", _ratio(rounds, "calls", "lean"), -1.1, -1.0),
+        ("runs/s, to three normal activities", _ratio(rounds, "runs", "tutorial"), 2.5, 4.0),
+        ("p50 of one client, to bare effects", _ratio(rounds, "p50", "bare"), -6.0, -4.0),
+        ("forms accepted a second", _middle([one["accepted"] for one in ours]) or 0, 200.0, 500.0),
+        ("bytes kept a run", kept, -6000.0, -4000.0),
+        ("history events of a run", float(events), -15.0, -10.0),
+    ):
+        print(f"| {name} | {value:.2f} | {_bar(must)} | {_bar(aim)} | {_verdict(value, must, aim)} |")
 
 
-def show(measured: list[tuple[dict[str, float], dict[str, float]]], forms: int) -> None:
-    """Print the medians."""
-    ours = {name: statistics.median(one[name] for one, _ in measured) for name in measured[0][0]}
-    theirs = statistics.median(one["runs"] for _, one in measured)
-    ratio = statistics.median(one["runs"] / other["runs"] for one, other in measured)
-    print(f"{forms} forms a burst, {len(measured)} bursts, medians, {os.cpu_count()} cores")
-    print("| system | accepted/s | p95 ms | runs/s, drained | CPU ms a run |")
-    print("| --- | --- | --- | --- | --- |")
-    print(
-        f"| FlowTrack | {ours['accepted']:.0f} | {ours['p95']:.0f} | {ours['runs']:.1f} | {ours['cpu']:.0f} |"
-    )
-    print(f"| bare effects | – | – | {theirs:.0f} | – |")
-    print(f"runs/s, FlowTrack to bare effects: {ratio:.3f}")
+def _ratio(rounds: list[dict[str, Figures]], name: str, other: str) -> float:
+    return statistics.median(one["flowtrack"][name] / one[other][name] for one in rounds)
+
+
+def _middle(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _bar(bar: float) -> str:
+    """Write a bar; a negative one is a ceiling."""
+    return f"≥ {bar:g}" if bar > 0 else f"≤ {-bar:g}"
+
+
+def _verdict(value: float, must: float, aim: float) -> str:
+    def holds(bar: float) -> bool:
+        return value >= bar if bar > 0 else value <= -bar
+
+    return "aim" if holds(aim) else "must" if holds(must) else "missed"
+
+
+def _load() -> str:
+    return " ".join(f"{each:.1f}" for each in os.getloadavg())
 
 
 if __name__ == "__main__":

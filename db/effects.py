@@ -5,15 +5,33 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from db.models import Effect
+from db.session import fetch
 
 State = Literal["new", "reserved", "confirmed", "unknown"]
 KEY = ("workspace_id", "execution_id", "node_id", "visit", "effect")
+RESERVE = """
+    INSERT INTO effects (workspace_id, id, execution_id, node_id, visit, effect)
+    VALUES (%(workspace_id)s, %(id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s)
+    ON CONFLICT (workspace_id, execution_id, node_id, visit, effect) DO UPDATE
+        SET status = 'reserved', reserved_at = now(), output = NULL WHERE effects.status = 'released'
+    RETURNING id
+"""
+THIS = """
+    workspace_id = %(workspace_id)s AND execution_id = %(execution_id)s AND node_id = %(node_id)s
+    AND visit = %(visit)s AND effect = %(effect)s
+"""
+KNOWN = f"SELECT status, output FROM effects WHERE {THIS}"
+CONFIRM = f"""
+    UPDATE effects SET status = 'confirmed', output = %(output)s, confirmed_at = now()
+    WHERE {THIS} AND status IN ('reserved', 'unknown') RETURNING id
+"""
+RELEASE = (
+    f"UPDATE effects SET status = 'released' WHERE {THIS} AND status IN ('reserved', 'unknown') RETURNING id"
+)
+DOUBT = f"UPDATE effects SET status = 'unknown' WHERE {THIS} AND status = 'reserved' RETURNING id"
 
 
 class InDoubt(Exception):
@@ -46,35 +64,24 @@ class Reservation:
 
 async def reserve(session: AsyncSession, key: EffectKey) -> Reservation:
     """Take an effect before making it, or learn what became of it."""
-    taken = await session.execute(
-        insert(Effect)
-        .values(id=uuid7(), **key.values)
-        .on_conflict_do_update(
-            index_elements=KEY,
-            set_={"status": "reserved", "reserved_at": func.now(), "output": None},
-            where=Effect.status == "released",
-        )
-        .returning(Effect.id)
-    )
-    if taken.first() is not None:
+    if await fetch(session, RESERVE, {"id": uuid7(), **key.values}):
         return Reservation("new")
     return await _known(session, key)
 
 
 async def confirm(session: AsyncSession, key: EffectKey, output: dict[str, Any]) -> bool:
     """Record that an effect was made and what came of it; False if that is recorded already."""
-    values = {"status": "confirmed", "output": output, "confirmed_at": func.now()}
-    return await _move(session, key, ("reserved", "unknown"), values)
+    return bool(await fetch(session, CONFIRM, {"output": output, **key.values}))
 
 
 async def release(session: AsyncSession, key: EffectKey) -> bool:
     """Give a reservation back: the effect certainly did not happen."""
-    return await _move(session, key, ("reserved", "unknown"), {"status": "released"})
+    return bool(await fetch(session, RELEASE, key.values))
 
 
 async def doubt(session: AsyncSession, key: EffectKey) -> bool:
     """Record that nobody can say whether an effect happened."""
-    return await _move(session, key, ("reserved",), {"status": "unknown"})
+    return bool(await fetch(session, DOUBT, key.values))
 
 
 async def once(
@@ -95,18 +102,5 @@ async def once(
 
 
 async def _known(session: AsyncSession, key: EffectKey) -> Reservation:
-    found = (await session.execute(select(Effect.status, Effect.output).where(_is(key)))).one()
-    return Reservation(found.status, found.output)
-
-
-async def _move(
-    session: AsyncSession, key: EffectKey, allowed: tuple[str, ...], values: dict[str, Any]
-) -> bool:
-    moved = await session.execute(
-        update(Effect).where(_is(key), Effect.status.in_(allowed)).values(**values).returning(Effect.id)
-    )
-    return moved.first() is not None
-
-
-def _is(key: EffectKey) -> ColumnElement[bool]:
-    return and_(*(getattr(Effect, name) == value for name, value in key.values.items()))
+    ((status, output),) = await fetch(session, KNOWN, key.values)
+    return Reservation(status, output)

@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Boolean, ColumnElement, Select, func, literal_column, or_, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by, insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from db.models import FormField, Lead, LeadEvent, LeadFieldData
+from db.session import fetch
 
 COLUMNS = ("first_name", "last_name", "phone", "company", "source", "timezone")
 """What may be written besides e-mail and status, which have rules of their own."""
@@ -30,6 +31,52 @@ SET_FIELDS = text("""
         ON CONFLICT (workspace_id, lead_id, form_field_id)
             DO UPDATE SET value = excluded.value, updated_at = now())
     SELECT field_key FROM known""")
+
+SCOPE = """
+    SELECT l.id, l.workflow_id, l.email, l.first_name, l.last_name, l.phone, l.company, l.source, l.timezone,
+        l.status, l.created_at,
+        COALESCE((
+            SELECT jsonb_object_agg(f.field_key, d.value) FROM lead_field_data d
+            JOIN form_fields f ON f.workspace_id = d.workspace_id AND f.id = d.form_field_id
+            WHERE d.workspace_id = l.workspace_id AND d.lead_id = l.id), '{}'::jsonb),
+        ARRAY(
+            SELECT DISTINCT e.event_type FROM lead_events e
+            WHERE e.workspace_id = l.workspace_id AND e.lead_id = l.id ORDER BY e.event_type)
+    FROM leads l
+    WHERE l.workspace_id = %(workspace_id)s AND l.id = %(lead_id)s AND l.deleted_at IS NULL
+"""
+MOVE = """
+    WITH here AS (
+        SELECT status FROM leads
+        WHERE workspace_id = %(workspace_id)s AND id = %(lead_id)s AND deleted_at IS NULL FOR UPDATE),
+    moved AS (
+        UPDATE leads SET status = %(status)s, updated_at = now() FROM here
+        WHERE workspace_id = %(workspace_id)s AND id = %(lead_id)s AND here.status <> %(status)s
+            AND (cardinality(%(allowed)s::text[]) = 0 OR here.status = ANY(%(allowed)s::text[]))
+        RETURNING 1)
+    SELECT here.status, EXISTS (SELECT FROM moved) FROM here
+"""
+ADD_EVENT = """
+    INSERT INTO lead_events (workspace_id, id, lead_id, event_type, description, metadata,
+        triggered_by_user_id, triggered_by_workflow_execution_id)
+    VALUES (%(workspace_id)s, %(id)s, %(lead_id)s, %(event_type)s, %(description)s, %(metadata)s,
+        %(user_id)s, %(execution_id)s)
+    RETURNING created_at
+"""
+
+CONTACT = """
+    SELECT email, unsubscribed_at IS NOT NULL, erased_at IS NOT NULL FROM leads
+    WHERE workspace_id = %(workspace_id)s AND id = %(lead_id)s AND deleted_at IS NULL
+"""
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A lead's address, and whether mail may go there."""
+
+    email: str
+    has_unsubscribed: bool
+    is_erased: bool
 
 
 @dataclass(frozen=True)
@@ -111,6 +158,12 @@ async def get(
     return (await session.execute(query)).scalar_one_or_none()
 
 
+async def contact(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> Contact | None:
+    """Read whom a mail to a lead would go to, as it stands now."""
+    found = await fetch(session, CONTACT, {"workspace_id": workspace_id, "lead_id": lead_id})
+    return Contact(*found[0]) if found else None
+
+
 async def find(session: AsyncSession, workspace_id: UUID, *, workflow_id: UUID, email: str) -> Lead | None:
     """Read a workflow's lead by e-mail address."""
     query = select(Lead).where(
@@ -190,14 +243,12 @@ async def set_status(
     allowed_from: Sequence[str] = (),
 ) -> Moved | None:
     """Move a lead on the board if it stands where it may come from; None if there is no such lead."""
-    here = select(Lead.status).where(*_one(workspace_id, lead_id), Lead.deleted_at.is_(None))
-    before = (await session.execute(here.with_for_update())).scalar_one_or_none()
-    if before is None:
+    given = {"status": status, "allowed": list(allowed_from)}
+    found = await fetch(session, MOVE, {"workspace_id": workspace_id, "lead_id": lead_id, **given})
+    if not found:
         return None
-    if before == status or (allowed_from and before not in allowed_from):
-        return Moved(before, before)
-    await session.execute(update(Lead).where(*_one(workspace_id, lead_id)).values(status=status))
-    return Moved(before, status)
+    ((before, moved),) = found
+    return Moved(before, status if moved else before)
 
 
 async def remove(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> bool:
@@ -224,31 +275,31 @@ async def set_fields(
 
 async def scope(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> dict[str, Any] | None:
     """Build the `lead` scope of conditions and templates: plain JSON, the answers under `fields`."""
-    kinds = (
-        select(func.array_agg(aggregate_order_by(LeadEvent.event_type.distinct(), LeadEvent.event_type)))
-        .where(LeadEvent.workspace_id == workspace_id, LeadEvent.lead_id == lead_id)
-        .scalar_subquery()
-    )
-    query = with_fields(workspace_id, lead_id).where(Lead.deleted_at.is_(None)).add_columns(kinds)
-    row = (await session.execute(query, execution_options={"populate_existing": True})).one_or_none()
-    if row is None:
+    found = await fetch(session, SCOPE, {"workspace_id": workspace_id, "lead_id": lead_id})
+    if not found:
         return None
-    lead, fields, events = row
-    own = {name: getattr(lead, name) for name in ("email", *COLUMNS, "status")}
+    ((own_id, workflow_id, email, *values, status, created_at, fields, events),) = found
+    own = dict(zip(COLUMNS, values, strict=True))
     return {
-        "id": str(lead.id),
-        "workflow_id": str(lead.workflow_id),
+        "id": str(own_id),
+        "workflow_id": str(workflow_id),
+        "email": email,
         **own,
-        "name": full_name(lead),
-        "created_at": lead.created_at.isoformat(),
+        "status": status,
+        "name": _name(own["first_name"], own["last_name"], email),
+        "created_at": created_at.isoformat(),
         "fields": fields,
-        "events": events or [],
+        "events": events,
     }
 
 
 def full_name(lead: Lead) -> str:
     """Name a lead by first and last name, else by the address before its @."""
-    return " ".join(filter(None, (lead.first_name, lead.last_name))) or lead.email.partition("@")[0]
+    return _name(lead.first_name, lead.last_name, lead.email)
+
+
+def _name(first: str | None, last: str | None, email: str) -> str:
+    return " ".join(filter(None, (first, last))) or email.partition("@")[0]
 
 
 async def add_event(
@@ -273,8 +324,17 @@ async def add_event(
         triggered_by_user_id=user_id,
         triggered_by_workflow_execution_id=execution_id,
     )
-    session.add(event)
-    await session.flush()
+    values = {
+        "workspace_id": workspace_id,
+        "id": event.id,
+        "lead_id": lead_id,
+        "event_type": event_type,
+        "description": description,
+        "metadata": event.event_metadata,
+        "user_id": user_id,
+        "execution_id": execution_id,
+    }
+    ((event.created_at,),) = await fetch(session, ADD_EVENT, values)
     return event
 
 

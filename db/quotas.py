@@ -5,17 +5,26 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from uuid import UUID
 
-from sqlalchemy import ScalarResult, or_, select, text, update
+from sqlalchemy import ScalarResult, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import UsageQuota
 from db.models.billing import QUOTA_KEYS
+from db.session import fetch
 
 ATTEMPTS = 3
 OPEN = text(
     "SELECT open_quota_periods(:workspace_id, quota_key, :day)"
     " FROM unnest(CAST(:quota_keys AS text[])) AS quota_key"
 )
+# The check and the increment are one statement: the row's lock lets parallel takers through one by one.
+TAKE = """
+    UPDATE usage_quotas SET quota_used = quota_used + %(amount)s, updated_at = now()
+    WHERE workspace_id = %(workspace_id)s AND quota_key = %(quota_key)s
+        AND period_start <= %(day)s AND period_end >= %(day)s
+        AND (quota_limit IS NULL OR quota_used + %(amount)s <= quota_limit * 6 / 5)
+    RETURNING quota_limit, quota_used, period_end
+"""
 
 
 @dataclass(frozen=True)
@@ -98,23 +107,9 @@ def _fits(period: UsageQuota, amount: int) -> bool:
 async def _take(
     session: AsyncSession, workspace_id: UUID, quota_key: str, amount: int, day: date
 ) -> Granted | None:
-    # The check and the increment are one statement: the row's lock lets parallel takers through one by one.
-    within = UsageQuota.quota_used + amount <= UsageQuota.quota_limit * 6 / text("5")
-    taken = await session.execute(
-        update(UsageQuota)
-        .where(
-            UsageQuota.workspace_id == workspace_id,
-            UsageQuota.quota_key == quota_key,
-            UsageQuota.period_start <= day,
-            UsageQuota.period_end >= day,
-            or_(UsageQuota.quota_limit.is_(None), within),
-        )
-        .values(quota_used=UsageQuota.quota_used + amount)
-        .returning(UsageQuota.quota_limit, UsageQuota.quota_used, UsageQuota.period_end)
-        .execution_options(synchronize_session=False)
-    )
-    row = taken.one_or_none()
-    return Granted(limit=row.quota_limit, used=row.quota_used, period_end=row.period_end) if row else None
+    given = {"workspace_id": workspace_id, "quota_key": quota_key, "amount": amount, "day": day}
+    taken = await fetch(session, TAKE, given)
+    return Granted(*taken[0]) if taken else None
 
 
 async def _periods(

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from db import leads
 from db.models import LeadEvent, UsageEvent, WorkflowExecution
+from db.session import fetch
 from workflows import conditions
 
 MAX_HOPS = 5
@@ -31,6 +32,10 @@ LISTENING = """
     ORDER BY w.id
 """
 """Part of a form's own statement, too: most forms have no listeners and pay nothing for the question."""
+IS_HEARD = """
+    SELECT 1 FROM workflows WHERE workspace_id = %(workspace_id)s AND trigger_type = %(awaited)s
+        AND deleted_at IS NULL AND status IN ('active', 'paused') LIMIT 1
+"""
 
 Listener = Row[Any]
 
@@ -60,6 +65,9 @@ class _Weighed:
 async def react(session: AsyncSession, workspace_id: UUID, change: Change) -> list[UUID]:
     """Queue a run of each workflow that waits for such a change; they are started after the commit."""
     given = {"workspace_id": workspace_id, "awaited": TRIGGERS[change.event]}
+    # Nearly always there is none: asked by the driver, as every change of a status asks.
+    if not await fetch(session, IS_HEARD, given):
+        return []
     listeners = (await session.execute(text(LISTENING), given)).all()
     return await queue(session, workspace_id, change, listeners)
 

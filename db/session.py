@@ -1,13 +1,14 @@
 """Transactions: a workspace's, or a door's. Nothing else opens one, and nothing else commits."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
 import psycopg
+from psycopg.types.json import Jsonb
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -36,6 +37,29 @@ def workspace_of(session: AsyncSession) -> UUID:
     if not isinstance(workspace_id, UUID):
         raise LookupError("this transaction belongs to no workspace")
     return workspace_id
+
+
+async def fetch(session: AsyncSession, statement: LiteralString, values: Mapping[str, Any]) -> list[Any]:
+    """Run a statement by the driver itself and return its rows, for what every run pays for.
+
+    Building, caching and sending a statement by way of SQLAlchemy costs four times the CPU. Values stand as
+    `%(name)s`; an object is JSON, a list an array.
+    """
+    if session.new or session.dirty:
+        await session.flush()
+    driver = session.info["driver"]
+    given = {name: _bound(value) for name, value in values.items()}
+    try:
+        cursor = await driver.execute(statement, given)
+        return await cursor.fetchall() if cursor.description else []
+    except psycopg.Error as error:
+        if driver.closed:
+            await (await session.connection()).invalidate(error)
+        raise _translated(error, is_dead=driver.closed) from error
+
+
+def _bound(value: Any) -> Any:
+    return Jsonb(value, dumps=to_json) if isinstance(value, dict) else value
 
 
 def to_json(value: Any) -> str:
@@ -106,7 +130,7 @@ class Database:
         session = await self._begin(workspace_id)
         try:
             yield session
-            await session.commit()
+            await _commit(session)
         finally:
             await session.close()
 
@@ -127,6 +151,7 @@ class Database:
             connection = await session.connection()
             raw = await connection.get_raw_connection()
             driver = cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
+            session.info["driver"] = driver
             # Nothing but UUIDs and whole numbers is written into it.
             begin = BEGIN.format(workspace_id=workspace_id or "", **self._limits)
             try:
@@ -134,14 +159,24 @@ class Database:
             except psycopg.Error as error:
                 if driver.closed:
                     await connection.invalidate(error)
-                raise translated(error, is_dead=driver.closed) from error
+                raise _translated(error, is_dead=driver.closed) from error
         except BaseException:
             await session.close()
             raise
         return session
 
 
-def translated(error: psycopg.Error, *, is_dead: bool) -> DBAPIError:
+async def _commit(session: AsyncSession) -> None:
+    if session.new or session.dirty or session.deleted:
+        await session.flush()
+    driver = session.info["driver"]
+    try:
+        await driver.commit()
+    except psycopg.Error as error:
+        raise _translated(error, is_dead=driver.closed) from error
+
+
+def _translated(error: psycopg.Error, *, is_dead: bool) -> DBAPIError:
     """Wrap an error of the driver as SQLAlchemy does, without the statement: it may hold people's data."""
     made = DBAPIError.instance(
         None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=is_dead

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.forms import Form
 from db.intake import Accepted, Submission
-from db.models import Workflow, WorkflowExecution, WorkflowVersion, Workspace
+from db.models import Workflow, WorkflowExecution, WorkflowVersion
+from db.session import fetch
 from workflows.graph import Graph
 from workflows.messages import ExecutionInput
 
@@ -29,6 +30,13 @@ RELEASE = text("""
     WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))
       AND status = 'queued' AND dispatched_at IS NULL
 """)
+SURROUNDINGS = """
+    SELECT s.name, s.slug, s.timezone, w.id, w.name, e.status
+    FROM workflow_executions e
+    JOIN workspaces s ON s.id = e.workspace_id
+    JOIN workflows w ON w.workspace_id = e.workspace_id AND w.id = e.workflow_id
+    WHERE e.workspace_id = %(workspace_id)s AND e.id = %(execution_id)s
+"""
 
 
 @dataclass(frozen=True)
@@ -148,19 +156,11 @@ async def release(session: AsyncSession, workspace_id: UUID, execution_ids: Sequ
 
 async def surroundings(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Surroundings | None:
     """Return an execution's workspace and workflow; None if the ids do not belong together."""
-    found = (
-        await session.execute(
-            select(Workspace.name, Workspace.slug, Workspace.timezone, Workflow.id, Workflow.name)
-            .add_columns(WorkflowExecution.status)
-            .select_from(WorkflowExecution)
-            .join(Workspace, Workspace.id == WorkflowExecution.workspace_id)
-            .join(Workflow, Workflow.id == WorkflowExecution.workflow_id)
-            .where(WorkflowExecution.workspace_id == workspace_id, WorkflowExecution.id == execution_id)
-        )
-    ).one_or_none()
-    if found is None:
+    given = {"workspace_id": workspace_id, "execution_id": execution_id}
+    found = await fetch(session, SURROUNDINGS, given)
+    if not found:
         return None
-    name, slug, zone, workflow_id, workflow_name, status = found
+    ((name, slug, zone, workflow_id, workflow_name, status),) = found
     return Surroundings(
         workspace={"id": str(workspace_id), "name": name, "slug": slug, "timezone": zone},
         workflow={"id": str(workflow_id), "name": workflow_name},

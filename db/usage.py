@@ -4,11 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from db.models import UsageEvent
+from db.session import fetch
+
+RECORD = """
+    INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, related_resource_type,
+        related_resource_id, is_billable, metadata)
+    VALUES (%(workspace_id)s, %(id)s, %(event_type)s, %(category)s, %(quantity)s, %(related_type)s,
+        %(related_id)s, %(is_billable)s, %(metadata)s)
+"""
 
 
 async def record(
@@ -25,19 +33,18 @@ async def record(
 ) -> UUID:
     """Add one event and return its id."""
     event_id: UUID = uuid7()
-    await session.execute(
-        insert(UsageEvent).values(
-            workspace_id=workspace_id,
-            id=event_id,
-            event_type=event_type,
-            event_category=category,
-            quantity=quantity,
-            related_resource_type=related_type,
-            related_resource_id=None if related_id is None else str(related_id),
-            is_billable=is_billable,
-            event_metadata=dict(metadata or {}),
-        )
-    )
+    values = {
+        "workspace_id": workspace_id,
+        "id": event_id,
+        "event_type": event_type,
+        "category": category,
+        "quantity": quantity,
+        "related_type": related_type,
+        "related_id": None if related_id is None else str(related_id),
+        "is_billable": is_billable,
+        "metadata": dict(metadata or {}),
+    }
+    await fetch(session, RECORD, values)
     return event_id
 
 

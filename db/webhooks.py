@@ -7,14 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     ColumnElement,
-    Text,
     case,
-    cast,
     exists,
     func,
-    insert,
     or_,
     select,
     update,
@@ -24,6 +20,7 @@ from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
 from db.models import WebhookDelivery, WebhookEndpoint
+from db.session import fetch
 
 CLAIM = timedelta(seconds=30)
 """How long a claimed attempt is its worker's alone: longer than any request may take."""
@@ -31,6 +28,36 @@ CLAIM = timedelta(seconds=30)
 
 PATIENCE = timedelta(hours=120)
 GIVEN_UP = 10
+
+_ENDPOINTS = """
+    SELECT is_enabled, disabled_reason, id, url, headers, secret_sealed, previous_secret_sealed,
+        previous_secret_expires_at, max_attempts
+    FROM webhook_endpoints WHERE workspace_id = %(workspace_id)s
+"""
+SUBSCRIBED = f"{_ENDPOINTS} AND subscribed_events && %(patterns)s::text[] ORDER BY id"
+NAMED = f"{_ENDPOINTS} AND id = ANY(%(ids)s::uuid[]) ORDER BY id"
+FIRST_ATTEMPT = """
+    INSERT INTO webhook_deliveries (workspace_id, id, webhook_endpoint_id, message_id, execution_id,
+        event_type, payload, body, status, error, locked_by, attempted_at, lock_acquired_at)
+    VALUES (%(workspace_id)s, %(id)s, %(webhook_endpoint_id)s, %(message_id)s, %(execution_id)s,
+        %(event_type)s, %(payload)s, %(body)s, %(status)s, %(error)s, %(locked_by)s,
+        CASE WHEN %(locked_by)s::text IS NOT NULL THEN now() END,
+        CASE WHEN %(locked_by)s::text IS NOT NULL THEN now() END)
+"""
+SETTLE = """
+    UPDATE webhook_deliveries SET status = %(status)s, http_status_code = %(http_status)s,
+        response_body = %(response_body)s, error = %(error)s, duration_ms = %(duration_ms)s,
+        updated_at = now()
+    WHERE workspace_id = %(workspace_id)s AND id = %(id)s AND status = 'pending' AND locked_by = %(locked_by)s
+    RETURNING id
+"""
+AGAIN = """
+    INSERT INTO webhook_deliveries (workspace_id, id, webhook_endpoint_id, message_id, execution_id,
+        event_type, payload, body, attempt_number, scheduled_at)
+    SELECT workspace_id, %(next_id)s, webhook_endpoint_id, message_id, execution_id, event_type, payload,
+        body, attempt_number + 1, now() + %(after)s
+    FROM webhook_deliveries WHERE workspace_id = %(workspace_id)s AND id = %(id)s
+"""
 
 
 @dataclass(frozen=True)
@@ -105,25 +132,18 @@ async def post(
     An endpoint that is disabled gets its row too, cancelled, so that it can be delivered later on request.
     With `by` the attempts are claimed from the start. Returns every endpoint that has a row now.
     """
-    wanted = (
-        WebhookEndpoint.subscribed_events.op("&&")(cast(patterns(message.event_type), ARRAY(Text())))
-        if endpoint_ids is None
-        else WebhookEndpoint.id.in_(endpoint_ids)
-    )
-    found = await session.execute(
-        select(WebhookEndpoint.is_enabled, WebhookEndpoint.disabled_reason, *_endpoint_columns())
-        .where(WebhookEndpoint.workspace_id == workspace_id, wanted)
-        .order_by(WebhookEndpoint.id)
-    )
-    rows: list[dict[str, Any]] = []
+    given = {"workspace_id": workspace_id, "patterns": patterns(message.event_type)}
+    if endpoint_ids is None:
+        found = await fetch(session, SUBSCRIBED, given)
+    else:
+        found = await fetch(session, NAMED, {"workspace_id": workspace_id, "ids": list(endpoint_ids)})
     claims: dict[UUID, Claim | None] = {}
     for is_enabled, reason, *columns in found:
         endpoint, held_by = Endpoint(*columns), by if is_enabled else None
         row = _first_attempt(workspace_id, message, endpoint.id, by=held_by)
-        rows.append(row if is_enabled else row | {"status": "cancelled", "error": _disabled(reason)})
+        row |= {} if is_enabled else {"status": "cancelled", "error": _disabled(reason)}
+        await fetch(session, FIRST_ATTEMPT, row)
         claims[endpoint.id] = Claim(row["id"], 1, message.body, endpoint, held_by) if held_by else None
-    if rows:
-        await session.execute(insert(WebhookDelivery).values(rows))
     return claims
 
 
@@ -148,9 +168,6 @@ def _first_attempt(
         "body": message.body,
         "status": "pending",
         "error": None,
-        "attempt_number": 1,
-        "attempted_at": func.now() if by else None,
-        "lock_acquired_at": func.now() if by else None,
         "locked_by": by,
     }
 
@@ -261,45 +278,21 @@ async def settle(
     again_after: timedelta | None = None,
 ) -> bool:
     """Record what came of an attempt, and the next one if there is to be one; False if the claim was lost."""
-    settled = await session.execute(
-        update(WebhookDelivery)
-        .where(
-            WebhookDelivery.workspace_id == workspace_id,
-            WebhookDelivery.id == claimed.delivery_id,
-            WebhookDelivery.status == "pending",
-            WebhookDelivery.locked_by == claimed.by,
-        )
-        .values(
-            status=result.status,
-            http_status_code=result.http_status,
-            response_body=result.response_body,
-            error=result.error,
-            duration_ms=result.duration_ms,
-        )
-        .returning(WebhookDelivery)
-        .execution_options(synchronize_session=False)
-    )
-    row = settled.scalar_one_or_none()
-    if row is None:
+    given = {
+        "workspace_id": workspace_id,
+        "id": claimed.delivery_id,
+        "locked_by": claimed.by,
+        "status": result.status,
+        "http_status": result.http_status,
+        "response_body": result.response_body,
+        "error": result.error,
+        "duration_ms": result.duration_ms,
+    }
+    if not await fetch(session, SETTLE, given):
         return False
     if again_after is not None:
-        await session.execute(insert(WebhookDelivery).values(_next_attempt(row, again_after)))
+        await fetch(session, AGAIN, {**given, "next_id": uuid7(), "after": again_after})
     return True
-
-
-def _next_attempt(row: WebhookDelivery, after: timedelta) -> dict[str, Any]:
-    return {
-        "workspace_id": row.workspace_id,
-        "id": uuid7(),
-        "webhook_endpoint_id": row.webhook_endpoint_id,
-        "message_id": row.message_id,
-        "execution_id": row.execution_id,
-        "event_type": row.event_type,
-        "payload": row.payload,
-        "body": row.body,
-        "attempt_number": row.attempt_number + 1,
-        "scheduled_at": func.now() + after,
-    }
 
 
 async def hopelessness(session: AsyncSession, workspace_id: UUID, endpoint_id: UUID) -> str | None:

@@ -9,7 +9,7 @@ from activities.mailing import Errand, Letter, Reserved, Unwanted
 from activities.step import Step
 from activities.world import World
 from db import leads
-from db.models import Lead
+from db.leads import Contact
 from workflows.messages import Outcome
 from workflows.nodes.action_send_email import Config
 
@@ -29,14 +29,14 @@ async def run(step: Step, world: World) -> Outcome:
     return await mailing.send(Errand(step=step, guarantee=config.guarantee, write=write, tell=tell), world)
 
 
-async def _lead(session: AsyncSession, step: Step) -> Lead | None:
+async def _lead(session: AsyncSession, step: Step) -> Contact | None:
     """Read the lead as it stands now: it may have been erased, or have unsubscribed, a moment ago."""
     if step.given.lead_id is None:
         return None
-    return await leads.get(session, step.workspace_id, step.given.lead_id)
+    return await leads.contact(session, step.workspace_id, step.given.lead_id)
 
 
-def letter(step: Step, lead: Lead | None) -> Letter | Unwanted:
+def letter(step: Step, lead: Contact | None) -> Letter | Unwanted:
     """Address the mail, or say why it is not sent."""
     config: Config = step.config
     to, reason = recipient(step, lead)
@@ -53,12 +53,12 @@ def letter(step: Step, lead: Lead | None) -> Letter | Unwanted:
     )
 
 
-def recipient(step: Step, lead: Lead | None) -> tuple[str | None, str]:
+def recipient(step: Step, lead: Contact | None) -> tuple[str | None, str]:
     """Choose the address, or say why there is none."""
     config: Config = step.config
-    if step.given.lead_id is not None and (lead is None or lead.erased_at is not None):
+    if step.given.lead_id is not None and (lead is None or lead.is_erased):
         return None, "lead_gone"
-    if lead is not None and lead.unsubscribed_at is not None and config.message_class == "marketing":
+    if lead is not None and lead.has_unsubscribed and config.message_class == "marketing":
         return None, "unsubscribed"
     is_asked = step.given.node.config.get("to") is not None
     to = config.to if is_asked else (lead.email if lead else None)
