@@ -176,7 +176,7 @@ async def _serve(settings: "Settings") -> None:
     )
     pace = Pace(sweep=settings.mirror_sweep_seconds)
     mirror = Mirror(client, beside, database_url=settings.database_url, pace=pace)
-    starter = Starter(beside, client, task_queue=config.task_queue, hint=mirror.hint)
+    starter = Starter(beside, client, task_queue=config.task_queue, hint=mirror.hint, expect=mirror.expect)
     dispatcher = Dispatcher(beside, starter, name=name, interval=settings.dispatcher_poll_seconds)
     tasks = [dispatcher.run, mirror.run]
     planner = Planner(beside, client, task_queue=config.task_queue)

@@ -52,11 +52,14 @@ class Starter:
         *,
         task_queue: str,
         hint: Callable[[UUID], None] = lambda execution_id: None,
+        expect: Callable[[UUID], None] = lambda execution_id: None,
     ) -> None:
+        """Prepare; the mirror is told what moved (`hint`) and what began (`expect`)."""
         self._database = database
         self._temporal = temporal
         self._task_queue = task_queue
         self._hint = hint
+        self._expect = expect
         self._away_until = 0.0
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._notes = Batches[UUID, tuple[UUID, str | None], None](self._note, lanes=2, most=NOTES)
@@ -146,7 +149,7 @@ class Starter:
 
     async def _start(self, start: Start) -> bool:
         run_id = await self._start_workflow(start.input, summary=start.workflow_name)
-        self._hint(start.execution_id)
+        self._expect(start.execution_id)
         await self._notes.add(start.workspace_id, (start.execution_id, run_id))
         return True
 
