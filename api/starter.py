@@ -22,6 +22,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.batches import Batches
+from api.traffic import Traffic
 from db import starts
 from db.session import Database
 from db.starts import Start
@@ -53,8 +54,10 @@ class Starter:
         task_queue: str,
         hint: Callable[[UUID], None] = lambda execution_id: None,
         expect: Callable[[UUID], None] = lambda execution_id: None,
+        traffic: Traffic | None = None,
     ) -> None:
         """Prepare; the mirror is told what moved (`hint`) and what began (`expect`)."""
+        self._traffic = traffic or Traffic()
         self._database = database
         self._temporal = temporal
         self._task_queue = task_queue
@@ -73,6 +76,7 @@ class Starter:
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         """Start a queued execution if Temporal can be reached; never raises for an outage."""
         async with self._turns:
+            await self._traffic.give_way()
             if self.is_away:
                 return False
             try:
@@ -86,6 +90,7 @@ class Starter:
     async def launch(self, start: Start) -> bool:
         """Start an execution that was ordered just now and left to us; as `start`, without reading it."""
         async with self._turns:
+            await self._traffic.give_way()
             try:
                 if not self.is_away:
                     return await self._start(start)

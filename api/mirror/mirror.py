@@ -18,6 +18,7 @@ from api.mirror.follower import Follower, Look
 from api.mirror.history import Histories
 from api.mirror.pace import Pace
 from api.mirror.sweep import Sweep
+from api.traffic import Traffic
 from db import mirrors
 from db.session import Database
 
@@ -52,8 +53,10 @@ class Mirror:
         *,
         database_url: str,
         pace: Pace | None = None,
+        traffic: Traffic | None = None,
         verbose: bool = False,
     ) -> None:
+        self._traffic = traffic or Traffic()
         self.pace = pace or Pace()
         histories = Histories(client)
         self.follower = Follower(histories, database, verbose=verbose)
@@ -109,6 +112,7 @@ class Mirror:
         while True:
             execution_id, watch = await self._next()
             await self._slots.acquire()
+            await self._traffic.give_way()
             tasks.create_task(self._attend(execution_id, watch))
 
     async def _next(self) -> tuple[UUID, Watch]:

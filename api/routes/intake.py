@@ -201,9 +201,9 @@ async def _submit(
 
 async def _accept(platform: Platform, form: Form, submission: intake.Submission) -> intake.Accepted:
     try:
-        return await platform.desk.accept(
-            form, submission, starts=platform.starts_now and form.status != "paused"
-        )
+        with platform.traffic.submission():
+            starts = platform.starts_now and form.status != "paused"
+            return await platform.desk.accept(form, submission, starts=starts)
     except intake.Closed as error:
         raise errors.FormClosed() from error
     except intake.Duplicate as error:
