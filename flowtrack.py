@@ -163,6 +163,7 @@ async def _serve(settings: "Settings") -> None:
     from api.mirror.pace import Pace
     from api.planner import Planner
     from api.starter import Starter
+    from api.traffic import Traffic
     from db.session import Database
 
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
@@ -181,12 +182,17 @@ async def _serve(settings: "Settings") -> None:
         name=name,
     )
     pace = Pace(sweep=settings.mirror_sweep_seconds)
-    mirror = Mirror(client, beside, database_url=settings.database_url, pace=pace)
-    starter = Starter(beside, client, task_queue=config.task_queue, hint=mirror.hint)
+    traffic = Traffic()
+    mirror = Mirror(client, beside, database_url=settings.database_url, pace=pace, traffic=traffic)
+    starter = Starter(
+        beside, client, task_queue=config.task_queue, hint=mirror.hint, expect=mirror.expect, traffic=traffic
+    )
     dispatcher = Dispatcher(beside, starter, name=name, interval=settings.dispatcher_poll_seconds)
     tasks = [dispatcher.run, mirror.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
-    application = app.create_app(database, starter, config=config, planner=planner, lifespan_tasks=tasks)
+    application = app.create_app(
+        database, starter, config=config, planner=planner, traffic=traffic, lifespan_tasks=tasks
+    )
     try:
         await server.serve(application, host=settings.api_host, port=settings.api_port)
     finally:

@@ -35,6 +35,7 @@ from api.routes import (
     workflows,
     workspaces,
 )
+from api.traffic import Traffic
 from db.session import Database
 
 __all__ = ["Config", "create_app"]
@@ -74,10 +75,11 @@ def create_app(
     *,
     config: Config,
     planner: Planner | None = None,
+    traffic: Traffic | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
-    platform = Platform(database, starter, config, planner)
+    platform = Platform(database, starter, config, planner, traffic=traffic or Traffic())
     app = FastAPI(
         title="FlowTrack",
         version=config.version,

@@ -15,6 +15,7 @@ from activities.clients import addresses
 from api.auth import Authenticated
 from api.desk import Desk
 from api.requests import Metrics
+from api.traffic import Traffic
 from db import starts
 from db.forms import Form
 from db.intake import Accepted, Submission
@@ -25,8 +26,8 @@ from workflows.messages import Command, Heard
 
 log = structlog.get_logger()
 
-MAX_BACKGROUND = 200
-"""More starts than this at once help nobody: the dispatcher takes the rest."""
+MAX_BACKGROUND = 50
+"""Starts that wait for their turn here; all have theirs before a dispatcher takes them for left behind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,7 @@ class Platform:
     planner: Planner | None = None
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
+    traffic: Traffic = field(default_factory=Traffic)
     desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:

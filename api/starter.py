@@ -19,6 +19,7 @@ from activities.clients import runs
 from activities.clients.runs import NotStartable, unless_not_found, workflow_id_of
 from api.batches import Batches
 from api.rewinder import Rewinder
+from api.traffic import Traffic
 from db import runs as orders
 from db import starts
 from db.session import Database
@@ -51,12 +52,17 @@ class Starter:
         *,
         task_queue: str,
         hint: Callable[[UUID], None] = lambda execution_id: None,
+        expect: Callable[[UUID], None] = lambda execution_id: None,
+        traffic: Traffic | None = None,
     ) -> None:
+        """Prepare; the mirror is told what moved (`hint`) and what began (`expect`)."""
+        self._traffic = traffic or Traffic()
         self._database = database
         self._temporal = temporal
         self._task_queue = task_queue
         self._hint = hint
         self._rewinder = Rewinder(temporal)
+        self._expect = expect
         self._away_until = 0.0
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._notes = Batches[UUID, tuple[UUID, str | None], None](self._note, lanes=2, most=NOTES)
@@ -70,6 +76,7 @@ class Starter:
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         """Start a queued execution if Temporal can be reached; never raises for an outage."""
         async with self._turns:
+            await self._traffic.give_way()
             if self.is_away:
                 return False
             try:
@@ -86,6 +93,7 @@ class Starter:
     async def launch(self, start: Start) -> bool:
         """Start an execution that was ordered just now and left to us; as `start`, without reading it."""
         async with self._turns:
+            await self._traffic.give_way()
             try:
                 if not self.is_away:
                     return await self._start(start)
@@ -156,8 +164,7 @@ class Starter:
         except NotStartable as refusal:
             await self._refuse(start.workspace_id, start.execution_id, refusal)
             return False
-        run_id = await runs.begin(self._temporal, complete, task_queue=self._task_queue)
-        self._hint(start.execution_id)
+        self._expect(start.execution_id)
         await self._notes.add(start.workspace_id, (start.execution_id, run_id))
         return True
 

@@ -104,17 +104,13 @@ def prepare(
     policy = intake.Policy(trigger.duplicate_policy)
     execution_id = uuid7()
     tells = policy in (intake.Policy.UPDATE_ONLY, intake.Policy.IGNORE)
-    receipt = Receipt(
-        submission_id=uuid7(),
-        execution_id=None if tells else execution_id,
-        message=trigger.success_message or page.THANKS,
-        redirect_url=trigger.redirect_url,
-    )
+    ids = {"submission_id": str(uuid7()), "execution_id": None if tells else str(execution_id)}
+    stored = json.dumps(ids, separators=(",", ":"))
     digest = sha256(json.dumps(answers.typed, sort_keys=True).encode()).digest()
-    answer = kept.Answer(digest, 202, receipt.model_dump_json(), {})
+    answer = kept.Answer(digest, 202, stored, {})
     claim = kept.Claim(
         scope=f"form {form.workflow_id}",
-        key=key or f"same:{digest.hex()}",
+        key=key or f"same:{digest[:16].hex()}",
         request_hash=digest,
         kept=kept.KEPT if key else REPEAT_WINDOW,
         answer=answer,
@@ -130,12 +126,18 @@ def prepare(
         closes_at=trigger.closes_at,
         max_submissions=trigger.max_submissions,
         notes={
-            "submission_id": str(receipt.submission_id),
+            "submission_id": ids["submission_id"],
             "fields": sorted(answers.values),
             **({"flags": [flag.code for flag in answers.flags]} if answers.flags else {}),
         },
     )
-    return submission, receipt
+    return submission, receipt(trigger, stored)
+
+
+def receipt(trigger: Trigger, stored: str) -> Receipt:
+    """Say what was said before: of an answer only the ids are kept, the words are the form's."""
+    message = trigger.success_message or page.THANKS
+    return Receipt(message=message, redirect_url=trigger.redirect_url, **json.loads(stored))
 
 
 def key_of(form: forms.Form, request: Request, answers: dict[str, Any], *, secret: bytes) -> str | None:

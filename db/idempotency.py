@@ -10,7 +10,6 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
-from uuid_utils.compat import uuid7
 
 from db.models import IdempotencyKey
 
@@ -51,12 +50,14 @@ async def take(session: AsyncSession, workspace_id: UUID, claim: Claim) -> Answe
     statement = insert(IdempotencyKey).values(_row(workspace_id, claim))
     renewed = ("request_hash", "response_status", "response_body", "response_headers", "expires_at")
     statement = statement.on_conflict_do_update(
-        constraint="idempotency_keys_scope_idempotency_key_key",
+        constraint="idempotency_keys_pkey",
         set_={name: statement.excluded[name] for name in renewed},
         where=IdempotencyKey.expires_at < func.now(),
     )
     try:
-        mine = (await session.execute(statement.returning(IdempotencyKey.id))).scalar_one_or_none()
+        mine = (
+            await session.execute(statement.returning(IdempotencyKey.idempotency_key))
+        ).scalar_one_or_none()
     except DBAPIError as error:
         if isinstance(error.orig, LockNotAvailable):
             raise InFlight from error
@@ -104,7 +105,6 @@ def _row(workspace_id: UUID, claim: Claim) -> dict[str, Any]:
     answer = claim.answer
     return {
         "workspace_id": workspace_id,
-        "id": uuid7(),
         "scope": claim.scope,
         "idempotency_key": claim.key,
         "request_hash": claim.request_hash,

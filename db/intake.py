@@ -26,13 +26,13 @@ SUBMIT = text(f"""
         AND (CAST(:stamp AS text) IS NULL OR {STAMP} = :stamp)),
     given AS MATERIALIZED (
       SELECT r.* FROM form, jsonb_to_recordset(CAST(:given AS jsonb)) AS r (
-        n int, key text, hash text, body text, seconds float, key_id uuid, email text, first_name text,
+        n int, key text, hash text, body text, seconds float, email text, first_name text,
         last_name text, phone text, company text, timezone text, lead_id uuid, event_id uuid,
         execution_id uuid, usage_id uuid, run_key text, typed jsonb, answers jsonb, notes jsonb)),
     claimed AS (
-      INSERT INTO idempotency_keys AS k (workspace_id, id, scope, idempotency_key, request_hash,
+      INSERT INTO idempotency_keys AS k (workspace_id, scope, idempotency_key, request_hash,
                                          response_status, response_body, expires_at)
-      SELECT CAST(:workspace_id AS uuid), g.key_id, :scope, g.key, decode(g.hash, 'hex'), 202, g.body,
+      SELECT CAST(:workspace_id AS uuid), :scope, g.key, decode(g.hash, 'hex'), 202, g.body,
              now() + g.seconds * interval '1 second'
       FROM given g ORDER BY g.key
       ON CONFLICT (workspace_id, scope, idempotency_key) DO UPDATE
@@ -268,7 +268,7 @@ def _one(form: Form, number: int, submission: Submission) -> dict[str, Any]:
         "hash": claim.request_hash.hex(),
         "body": claim.answer.body if claim.answer else None,
         "seconds": claim.kept.total_seconds(),
-        **{name: str(uuid7()) for name in ("key_id", "lead_id", "event_id", "usage_id")},
+        **{name: str(uuid7()) for name in ("lead_id", "event_id", "usage_id")},
         "execution_id": str(submission.execution_id),
         "run_key": submission.run_key,
         "typed": submission.typed,

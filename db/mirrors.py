@@ -47,8 +47,8 @@ class Page:
     logs: list[dict[str, Any]]
 
 
-# One statement, so that a run costs one round trip; nothing is written unless the cursor moved. The first
-# cursor has the execution's own id, which makes it the only one, whichever run two mirrors saw first. Columns
+# One statement, so that a run costs one round trip; nothing is written unless the cursor moved. There is one
+# cursor for each execution, whichever run two mirrors saw first, and a step's id is made of its key. Columns
 # that `execution` does not name keep their values. The node is looked up in the draft: one that was deleted
 # since leaves the step without it, as its deletion would have.
 WRITE = """
@@ -73,7 +73,7 @@ WRITE = """
         LEFT JOIN workflow_nodes n ON n.workspace_id = :workspace_id AND n.workflow_id = :workflow_id
             AND n.react_flow_node_id = r.node_id
         WHERE EXISTS (SELECT FROM moved)
-        ON CONFLICT (workspace_id, execution_id, node_id, visit) DO UPDATE SET
+        ON CONFLICT (workspace_id, id) DO UPDATE SET
             status = excluded.status, step_number = excluded.step_number, handle = excluded.handle,
             skip_reason = excluded.skip_reason, attempt = excluded.attempt, error = excluded.error,
             input_data = excluded.input_data, output_data = excluded.output_data,
@@ -91,14 +91,13 @@ WRITE = """
     SELECT count(*) FROM moved
 """
 FIRST = """
-    INSERT INTO mirror_cursors (id, workspace_id, execution_id, run_id, last_event_id, state, closed)
-    VALUES (:execution_id, :workspace_id, :execution_id, :run_id, :event_id, :state, :closed)
+    INSERT INTO mirror_cursors (workspace_id, execution_id, run_id, last_event_id, state, closed)
+    VALUES (:workspace_id, :execution_id, :run_id, :event_id, :state, :closed)
     ON CONFLICT DO NOTHING RETURNING 1
 """
 NEXT = """
     UPDATE mirror_cursors SET
-        run_id = :run_id, last_event_id = :event_id, state = :state, closed = :closed,
-        updated_at = clock_timestamp()
+        run_id = :run_id, last_event_id = :event_id, state = :state, closed = :closed
     WHERE workspace_id = :workspace_id AND execution_id = :execution_id
         AND run_id = :old_run_id AND last_event_id = :old_event_id
     RETURNING 1

@@ -19,7 +19,8 @@ from workflows.messages import ExecutionInput
 NOTE = text("""
     UPDATE workflow_executions e SET
         dispatched_at = coalesce(e.dispatched_at, now()),
-        temporal_run_id = coalesce(e.temporal_run_id, r.run_id), updated_at = now()
+        temporal_run_id = coalesce(e.temporal_run_id, r.run_id),
+        lock_acquired_at = NULL, locked_by = NULL, updated_at = now()
     FROM (SELECT x.id, r.run_id FROM unnest(CAST(:ids AS uuid[]), CAST(:run_ids AS text[])) AS r (id, run_id)
           JOIN workflow_executions x ON x.workspace_id = :workspace_id AND x.id = r.id
           ORDER BY x.id FOR NO KEY UPDATE OF x) r

@@ -19,6 +19,7 @@ from api.mirror.history import Histories
 from api.mirror.kin import Keeper
 from api.mirror.pace import Pace
 from api.mirror.sweep import Sweep
+from api.traffic import Traffic
 from db import mirrors
 from db.session import Database
 
@@ -34,7 +35,13 @@ class Watch:
 
     due: float
     pause: float
+    until: float
+    """When it is looked at whatever is still heard of it."""
+    quiet: float = 0.0
+    """When nothing will have been heard of it for a moment."""
     empty: int = 0
+    is_new: bool = True
+    """It has not been looked at."""
 
 
 class Mirror:
@@ -47,8 +54,10 @@ class Mirror:
         *,
         database_url: str,
         pace: Pace | None = None,
+        traffic: Traffic | None = None,
         verbose: bool = False,
     ) -> None:
+        self._traffic = traffic or Traffic()
         self.pace = pace or Pace()
         histories = Histories(client)
         self.follower = Follower(histories, database, verbose=verbose)
@@ -68,13 +77,18 @@ class Mirror:
         now, pace = asyncio.get_running_loop().time(), self.pace
         watch = self._watches.get(execution_id)
         if watch is None:
-            watch = self._watches[execution_id] = Watch(now + pace.first, pace.again)
-            self._plan(execution_id, watch)
+            self._watch(execution_id, now + pace.first)
             return
-        watch.empty, watch.pause = 0, pace.again
-        if watch.due > now + pace.again:
-            watch.due = now + pace.again
+        watch.empty, watch.pause, watch.quiet = 0, pace.again, now + pace.first
+        due = now + (pace.first if watch.is_new else pace.again)
+        if watch.due > due:
+            watch.due, watch.until = due, due + pace.longest
             self._plan(execution_id, watch)
+
+    def expect(self, execution_id: UUID) -> None:
+        """Have an execution looked at that was started just now, if nothing is heard of it before."""
+        if execution_id not in self._watches:
+            self._watch(execution_id, asyncio.get_running_loop().time() + self.pace.started)
 
     async def rebuild(self, execution_id: UUID) -> bool:
         """Project an execution from zero; False if Temporal no longer has its history."""
@@ -89,6 +103,10 @@ class Mirror:
 
     # ── looks
 
+    def _watch(self, execution_id: UUID, due: float) -> None:
+        watch = self._watches[execution_id] = Watch(due, self.pace.again, due + self.pace.longest)
+        self._plan(execution_id, watch)
+
     def _plan(self, execution_id: UUID, watch: Watch) -> None:
         heapq.heappush(self._queue, (watch.due, execution_id))
         self._news.set()
@@ -97,6 +115,7 @@ class Mirror:
         while True:
             execution_id, watch = await self._next()
             await self._slots.acquire()
+            await self._traffic.give_way()
             tasks.create_task(self._attend(execution_id, watch))
 
     async def _next(self) -> tuple[UUID, Watch]:
@@ -111,8 +130,12 @@ class Mirror:
             due, execution_id = heapq.heappop(self._queue)
             watch = self._watches.get(execution_id)
             # One that was planned anew leaves its old place in the queue behind.
-            if watch is not None and watch.due == due:
+            if watch is None or watch.due != due:
+                continue
+            if min(watch.quiet, watch.until) <= clock():
                 return execution_id, watch
+            watch.due = min(watch.quiet, watch.until)
+            self._plan(execution_id, watch)
 
     async def _sleep(self, seconds: float | None) -> None:
         try:
@@ -143,7 +166,8 @@ class Mirror:
         self._again(execution_id, watch, pause)
 
     def _again(self, execution_id: UUID, watch: Watch, pause: float) -> None:
-        watch.pause, watch.due = pause, asyncio.get_running_loop().time() + pause
+        watch.pause, watch.due, watch.is_new = pause, asyncio.get_running_loop().time() + pause, False
+        watch.until = watch.due + self.pace.longest
         self._plan(execution_id, watch)
 
     # ── who tells

@@ -9,7 +9,11 @@ class Pace:
     """How often the mirror looks; seconds, unless they are long."""
 
     first: float = 0.05
-    """From a hint to the look: a worker hints before it writes."""
+    """From the last of some hints to the look: a worker hints before it writes."""
+    longest: float = 0.5
+    """How long hints that do not cease put a look off: a short run is looked at once, after its end."""
+    started: float = 0.5
+    """From a start to the look, if no worker hints before."""
     again: float = 0.25
     empty_reads: int = 2
     """After so many looks that found nothing, an execution needs a new hint."""

@@ -1,5 +1,6 @@
 """The public forms: a page for people and its JSON twin."""
 
+import json
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -193,16 +194,16 @@ async def _submit(
     if accepted.earlier is not None:
         if accepted.earlier.request_hash != submission.claim.request_hash:
             raise errors.KeyReused("This was already sent, with other answers.")
-        return Receipt.model_validate_json(accepted.earlier.body), True
+        return submissions.receipt(trigger, accepted.earlier.body), True
     platform.launch(form, submission, accepted)
     return receipt, False
 
 
 async def _accept(platform: Platform, form: Form, submission: intake.Submission) -> intake.Accepted:
     try:
-        return await platform.desk.accept(
-            form, submission, starts=platform.starts_now and form.status != "paused"
-        )
+        with platform.traffic.submission():
+            starts = platform.starts_now and form.status != "paused"
+            return await platform.desk.accept(form, submission, starts=starts)
     except intake.Closed as error:
         raise errors.FormClosed() from error
     except intake.Duplicate as error:
@@ -224,10 +225,10 @@ async def _long_ago(platform: Platform, form: Form, submission: intake.Submissio
     answer = submission.claim.answer
     if found is None or answer is None:
         raise errors.InFlight()
-    receipt = Receipt.model_validate_json(answer.body)
-    if receipt.execution_id is not None:
-        receipt = receipt.model_copy(update={"execution_id": found})
-    return intake.Accepted(earlier=replace(answer, body=receipt.model_dump_json()))
+    ids = json.loads(answer.body)
+    if ids["execution_id"] is not None:
+        ids["execution_id"] = str(found)
+    return intake.Accepted(earlier=replace(answer, body=json.dumps(ids)))
 
 
 def _admit(platform: Platform, request: Request, trigger: Trigger) -> None:

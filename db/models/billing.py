@@ -124,7 +124,7 @@ class UsageEvent(Tenant, Created, Base):
         of_workspace(),
         one_of("event_category", EVENT_CATEGORIES),
         CheckConstraint("quantity >= 0", name="quantity"),
-        indexed("usage_events_event_type", "event_type", "created_at"),
+        indexed("usage_events_event_type", "event_type"),
     )
 
     event_type: Mapped[str]

@@ -18,7 +18,6 @@ from db.models.base import (
     json_column,
     one_of,
     parent,
-    unique,
 )
 
 TRIGGER_TYPES = ("FORM", "MANUAL", "WEBHOOK", "SCHEDULE", "LEAD_EVENT", "API", "WORKFLOW")
@@ -121,9 +120,10 @@ class ExecutionStep(Tenant, Timestamps, Base):
     __table_args__ = (
         parent("execution_id", "workflow_executions"),
         parent("workflow_node_id", "workflow_nodes", ondelete=forgets("workflow_node_id")),
-        unique("visit", "execution_id", "node_id", "visit"),
         one_of("status", STEP_STATUSES),
         CheckConstraint("visit > 0", name="visit"),
+        # The id is made of execution, node and visit (api/mirror/rows.py), which makes those unique, too.
+        indexed("execution_steps_execution_id", "execution_id"),
         indexed("execution_steps_workflow_node_id", "workflow_node_id", where="workflow_node_id IS NOT NULL"),
     )
 
@@ -155,7 +155,7 @@ class ExecutionLog(Base):
         parent("execution_step_id", "execution_steps", ondelete=forgets("execution_step_id")),
         one_of("log_level", LOG_LEVELS),
         one_of("source", ("history", "attempt")),
-        indexed("execution_logs_execution_id", "execution_id", "created_at"),
+        indexed("execution_logs_execution_id", "execution_id"),
         indexed("execution_logs_step", "execution_step_id", where="execution_step_id IS NOT NULL"),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
@@ -176,16 +176,18 @@ class ExecutionLog(Base):
     attempt: Mapped[int | None]
 
 
-class Effect(Tenant, Base):
+class Effect(Base):
     """What a step did to the world, once: the key knows no run id and no attempt."""
 
     __tablename__ = "effects"
     __table_args__ = (
+        PrimaryKeyConstraint("workspace_id", "execution_id", "node_id", "visit", "effect"),
         parent("execution_id", "workflow_executions"),
-        unique("effect", "execution_id", "node_id", "visit", "effect"),
         one_of("status", EFFECT_STATUSES),
     )
 
+    workspace_id: Mapped[UUID]
+    id: Mapped[UUID] = mapped_column(default=uuid7)
     execution_id: Mapped[UUID]
     node_id: Mapped[str]
     visit: Mapped[int]
@@ -196,15 +198,16 @@ class Effect(Tenant, Base):
     confirmed_at: Mapped[datetime | None]
 
 
-class MirrorCursor(Tenant, Timestamps, Base):
-    """How far the mirror has read one run's history."""
+class MirrorCursor(Base):
+    """How far the mirror has read an execution's history."""
 
     __tablename__ = "mirror_cursors"
     __table_args__ = (
+        PrimaryKeyConstraint("workspace_id", "execution_id"),
         parent("execution_id", "workflow_executions"),
-        unique("run_id", "execution_id", "run_id"),
     )
 
+    workspace_id: Mapped[UUID]
     execution_id: Mapped[UUID]
     run_id: Mapped[str]
     last_event_id: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))

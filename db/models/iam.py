@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, PrimaryKeyConstraint, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import (
@@ -13,7 +13,6 @@ from db.models.base import (
     Tenant,
     Timestamps,
     door_index,
-    indexed,
     json_column,
     of_workspace,
     one_of,
@@ -128,16 +127,16 @@ class ApiKey(Tenant, Timestamps, Base):
     created_by_user_id: Mapped[UUID | None] = mapped_column(user_link("created_by_user_id"))
 
 
-class IdempotencyKey(Tenant, Timestamps, Base):
+class IdempotencyKey(Base):
     """The answer a repeated POST gets again; no answer yet means that the first one is still at work."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (
+        PrimaryKeyConstraint("workspace_id", "scope", "idempotency_key"),
         of_workspace(),
-        unique("scope_idempotency_key", "scope", "idempotency_key"),
-        indexed("idempotency_keys_expires_at", "expires_at"),
     )
 
+    workspace_id: Mapped[UUID]
     scope: Mapped[str]
     idempotency_key: Mapped[str]
     request_hash: Mapped[bytes]

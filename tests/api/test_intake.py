@@ -2,12 +2,17 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event, text
 
-from tests.api.conftest import Publish, Tenant, count
+from api.app import Config, create_app
+from db.session import Database
+from tests.api.conftest import Publish, Recorder, Tenant, count, speaking
 
 pytestmark = pytest.mark.anyio
 ANSWERS = {"email": "Ada@Example.com", "first_name": "Ada", "budget": "$5000", "seats": 3}
@@ -45,18 +50,89 @@ async def test_json_submission_leaves_lead_answers_event_run_and_usage(
     assert await count(database, acme.workspace_id, "usage_events") == 1
 
 
-async def test_a_submission_is_at_most_eight_statements(publish: Publish, anonymous, database):
-    form = await publish()
-    statements: list[str] = []
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    """Note what is sent meanwhile."""
+    noted: list[str] = []
 
     def note(connection, cursor, statement, *rest):
-        statements.append(statement)
+        noted.append(statement)
 
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    answer = await anonymous.post(form.path, json=ANSWERS)
-    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield noted
+    finally:
+        event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+
+
+async def test_a_submission_of_a_form_that_is_known_is_two_statements(publish: Publish, anonymous, database):
+    form = await publish()
+    await anonymous.post(form.path, json={"email": "first@example.com"})
+    with statements(database) as sent:
+        answer = await anonymous.post(form.path, json=ANSWERS)
     assert answer.status_code == 202
-    assert len(statements) <= 8, statements
+    assert len(sent) <= 2, sent
+
+
+async def test_submissions_that_come_together_are_written_together(
+    publish: Publish, anonymous, acme, database, starter
+):
+    form = await publish()
+    await anonymous.post(form.path, json={"email": "first@example.com"})
+    with statements(database) as sent:
+        answers = await asyncio.gather(
+            *(anonymous.post(form.path, json={"email": f"a{n}@example.com"}) for n in range(40))
+        )
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["execution_id"] for answer in answers}) == 40
+    assert await count(database, acme.workspace_id, "leads") == 41
+    assert len(starter.started) == 41
+    assert len(sent) <= 40, len(sent)
+
+
+async def test_one_that_fails_spoils_nothing_for_those_that_came_with_it(
+    publish: Publish, anonymous, acme, database
+):
+    form = await publish()
+    old = await anonymous.post(form.path, json=ANSWERS, headers={"Idempotency-Key": "old"})
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text("UPDATE idempotency_keys SET expires_at = now() - interval '1 hour'"))
+    others = (anonymous.post(form.path, json={"email": f"a{n}@example.com"}) for n in range(12))
+    again = anonymous.post(form.path, json=ANSWERS, headers={"Idempotency-Key": "old"})
+    *accepted, repeated = await asyncio.gather(*others, again)
+    assert {answer.status_code for answer in accepted} == {202}
+    assert repeated.json()["execution_id"] == old.json()["execution_id"]
+    assert await count(database, acme.workspace_id, "workflow_executions") == 13
+
+
+async def test_a_form_that_another_process_changed_is_read_again(publish: Publish, anonymous, acme, database):
+    form = await publish()
+    assert (await anonymous.post(form.path, json=ANSWERS)).status_code == 202
+    change = "UPDATE form_fields SET is_required = {} WHERE field_key = 'seats'"
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text(change.format("true")))
+    refused = await anonymous.post(form.path, json={"email": "b@example.com"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "seats")
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text(change.format("false")))
+    assert (await anonymous.post(form.path, json={"email": "b@example.com"})).status_code == 202
+    assert await count(database, acme.workspace_id, "leads") == 2
+
+
+@pytest.mark.parametrize(("reachable", "by"), [(True, "api-1"), (False, None)])
+async def test_runs_that_are_started_from_here_are_left_alone_by_dispatchers(
+    reachable: bool, by: str | None, *, publish: Publish, acme, database, config: Config
+):
+    form = await publish()
+    starter = Recorder(reachable=reachable)
+    async with speaking(create_app(database, starter, config=replace(config, name="api-1"))) as client:
+        assert (await client.post(form.path, json=ANSWERS)).status_code == 202
+    assert len(starter.started) == int(reachable)
+    async with database.workspace(acme.workspace_id) as session:
+        found = await session.execute(text("SELECT locked_by, lock_acquired_at FROM workflow_executions"))
+        row = found.one()
+    assert row.locked_by == by
+    assert (row.lock_acquired_at is None) == (by is None)
 
 
 @pytest.mark.parametrize("how", ["same key", "same answers", "same page"])

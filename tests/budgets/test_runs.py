@@ -37,9 +37,10 @@ async def test_the_mirror_reads_and_writes_little_for_each_run(house: House):
             await taken_through(house, workflow, number)
         await asyncio.sleep(0.5)
     mirrored = Counter(statement for who, statement in sent if who == "Mirror._attend")
-    # Two reads and four statements where the mirror looks once, after the end; a slow run is seen twice.
-    assert asked.total() / RUNS <= 4, asked
-    assert mirrored.total() / RUNS <= 8, mirrored
+    # One read and two statements where the mirror looks once, after the end; a slow run is seen twice.
+    print(asked, mirrored.total())  # noqa: T201
+    assert asked.total() / RUNS <= 3, asked
+    assert mirrored.total() / RUNS <= 5, mirrored
 
 
 async def test_a_run_that_is_over_is_mirrored_in_one_transaction_of_few_statements(
@@ -68,14 +69,16 @@ async def test_a_run_keeps_no_more_bytes_than_it_did(house: House, admin_url: st
     workflow = await intake(house)
     await taken_through(house, workflow, -1)
     before = sizes(admin_url)
+    open_runs = "SELECT count(*) FROM workflow_executions WHERE status <> 'completed'"
     for number in range(KEPT_RUNS):
         await house.submit(workflow, {**demo.ANSWERS, "email": f"ada{number}@example.com"})
-    open_runs = "SELECT count(*) FROM workflow_executions WHERE status <> 'completed'"
-    while (await house.rows(open_runs))[0]["count"]:
-        await asyncio.sleep(0.2)
+        # Forms are taken much faster than one worker beside them in the same process ends their runs.
+        while number % 20 == 19 and (await house.rows(open_runs))[0]["count"]:
+            await asyncio.sleep(0.2)
     house.seen.clear()
     after = sizes(admin_url)
     grown = {name: round((size - before[name]) / KEPT_RUNS) for name, size in after.items()}
+    print(sum(grown.values()), {name: size for name, size in grown.items() if size})  # noqa: T201
     assert sum(grown.values()) <= KEPT_BYTES, {name: size for name, size in grown.items() if size}
 
 

@@ -176,7 +176,7 @@ async def built(
         stack.push_async_callback(world.http.aclose)
         stack.push_async_callback(world.smtp.aclose)
         mirror = Mirror(client, database, database_url=database_url)
-        starter = Starter(database, client, task_queue=task_queue, hint=mirror.hint)
+        starter = Starter(database, client, task_queue=task_queue, hint=mirror.hint, expect=mirror.expect)
         dispatcher = Dispatcher(database, starter, name="test", interval=0.3, stale_seconds=1)
         await stack.enter_async_context(_running(mirror.run))
         await stack.enter_async_context(_running(dispatcher.run))
