@@ -19,7 +19,7 @@ def long(nodes: int = NODES) -> dict[str, Any]:
         lambda n: node(f"n{n}", "UTILITY_LOG", message="At {{ vars.step }}"),
         lambda n: node(f"n{n}", "LOGIC_SPLIT", variants=[{"id": "a"}, {"id": "b"}]),
     )
-    return chain(START, *(kinds[n % len(kinds)](n) for n in range(1, nodes)))
+    return chain(START, *(kinds[(n - 1) % len(kinds)](n) for n in range(1, nodes)))
 
 
 def wide(branches: int = BRANCHES) -> dict[str, Any]:
