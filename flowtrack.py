@@ -234,7 +234,11 @@ def deploy(chosen: argparse.Namespace) -> int:
     settings = load()
     try:
         asyncio.run(_deploy(settings, chosen.build, chosen.patience))
-    except (RPCError, RuntimeError) as failure:
+    except RuntimeError as failure:
+        print(f"Temporal cannot be reached: {failure}", file=sys.stderr)
+        print("Check FLOWTRACK_TEMPORAL_ADDRESS, and that it is up.", file=sys.stderr)
+        return 1
+    except RPCError as failure:
         print(f"Build {chosen.build!r} is not current: {failure}", file=sys.stderr)
         print(f"Start its workers first, with FLOWTRACK_BUILD_ID={chosen.build}.", file=sys.stderr)
         return 1

@@ -98,7 +98,8 @@ async def temporal(address: str, is_reachable: Callable[[], Awaitable[bool]]) ->
 def builds(mine: str, current: str, others: Mapping[str, str]) -> Finding:
     """Check that the workers configured here get new runs, and tell which older builds may go."""
     still = [f"{name} {how}" for name, how in sorted(others.items()) if how != "inactive"]
-    what = "; ".join([f"build {current} is current" if current else "unversioned", *still])
+    first = f"build {current} is current" if current else "unversioned"
+    what = f"{first}; {', '.join(still)}" if still else first
     remedy = f"run `flowtrack deploy {mine}`" if mine else f"set FLOWTRACK_BUILD_ID={current}"
     return Finding("Workers", mine == current, what, remedy)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 SLOW = {"fastapi", "temporalio", "sqlalchemy", "stripe", "pydantic", "uvicorn", "psycopg", "alembic"}
-VERBS = ("up", "api", "worker", "migrate", "seed", "doctor")
+VERBS = ("up", "api", "worker", "deploy", "migrate", "seed", "doctor")
 
 
 def flowtrack(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,4 +82,11 @@ def test_migrate_says_which_variable_to_check_when_no_database_answers():
     refused = flowtrack("migrate", FLOWTRACK_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert refused.returncode == 1
     assert "FLOWTRACK_DATABASE_URL" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_deploy_says_which_variable_to_check_when_temporal_does_not_answer():
+    refused = flowtrack("deploy", "two", "--patience", "0", FLOWTRACK_TEMPORAL_ADDRESS="127.0.0.1:1")
+    assert refused.returncode == 1
+    assert "FLOWTRACK_TEMPORAL_ADDRESS" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -8,7 +8,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 from workflows.control import Controlled
-from workflows.failures import FAILURES, failed, is_final, told_by
+from workflows.failures import FAILURES, defect, failed, is_final, told_by
 from workflows.graph import Node, summary
 from workflows.kin import release, tell_parent
 from workflows.messages import (
@@ -75,6 +75,10 @@ class ExecutionWorkflow(Controlled):
         except asyncio.CancelledError:
             await self._stop_branches()
             raise
+        except Exception as error:
+            if isinstance(error, FAILURES):
+                raise
+            raise defect(error) from error
         await self._stop_branches()
         if self._failure is not None:
             raise self._failure

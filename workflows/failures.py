@@ -29,6 +29,11 @@ def told_by(error: FailureError) -> StepError:
     return StepError(type="error", message=str(cause or error))
 
 
+def defect(error: Exception) -> ApplicationError:
+    """Build the failure of a run in which the interpreter itself went wrong; a task must not retry it."""
+    return ApplicationError(f"{type(error).__name__}: {error}"[:2_000], type="defect", non_retryable=True)
+
+
 def failed(node: Node, key: str, error: StepError) -> ApplicationError:
     """Build the failure that a run ends with; its type is the execution's status_reason."""
     detail = {"step": key, "node_id": node.id, "error": error.model_dump()}

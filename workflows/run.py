@@ -375,15 +375,24 @@ class Run:
             return Skipped(decision.key, node, decision.reason or "")
         if node.disabled and self.type_of(node).kind() != "trigger":
             return Skipped(decision.key, node, "disabled")
-        # What is too large for an output is left to an activity, which refuses it like any other: merges of
-        # merges hold everything before them, twice as much with each fork.
-        if (
-            self.type_of(node).passes
-            and not self.edge_rules(node)
-            and is_light(self.inputs_of(node, visit), cap=PASSED_CAP)
-        ):
-            return Passed(decision.key, node, self.pass_outcome(node, visit))
-        return Ready(decision.key, node)
+        outcome = self._decided_here(node, visit)
+        return Ready(decision.key, node) if outcome is None else Passed(decision.key, node, outcome)
+
+    def _decided_here(self, node: Node, visit: int) -> Outcome | None:
+        """Decide a node that needs no activity; None leaves it to one, which fails like any other.
+
+        So it is with what is too large for an output (merges of merges hold everything before them, twice as
+        much with each fork), and with a node that raises: here that would stop run and mirror for ever.
+        """
+        if not self.type_of(node).passes or self.edge_rules(node):
+            return None
+        if not is_light(self.inputs_of(node, visit), cap=PASSED_CAP):
+            return None
+        try:
+            outcome: object = self.pass_outcome(node, visit)
+        except Exception:
+            return None
+        return outcome if isinstance(outcome, Outcome) else None
 
 
 def first_way(node: Node) -> tuple[str, ...]:

@@ -63,6 +63,35 @@ def _forget() -> None:
     activities.nodes._load.cache_clear()
 
 
+PASSING = '''"""Planted."""
+
+from workflows.messages import Outcome
+from workflows.nodetype import NodeConfig, NodeType
+
+
+class Config(NodeConfig):
+    """How to misbehave."""
+
+    how: str = ""
+
+
+class Passing(NodeType):
+    """Misbehaves where the run decides by itself."""
+
+    name = "LOGIC_HOSTILE"
+    title = "Hostile"
+    summary = "Misbehaves."
+    Config = Config
+    passes = True
+
+    @classmethod
+    def pass_through(cls, config, trigger, inputs):
+        if config.how == "raises":
+            raise ValueError("s3cret")
+        return "no outcome"
+'''
+
+
 @contextmanager
 def hostile_types_in(folder: Path) -> Iterator[None]:
     """Plant one bad node type for each way to carry out a step."""
@@ -72,4 +101,5 @@ def hostile_types_in(folder: Path) -> Iterator[None]:
             node_type = TYPE.format(way=way.upper(), more=more or 'handles = ("default",)')
             name = f"action_hostile_{way}"
             stack.enter_context(planted(folder, name, node_type=node_type, effect=effect))
+        stack.enter_context(planted(folder, "logic_hostile", node_type=PASSING, effect=None))
         yield

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import hostile
-from tests.e2e.graphs import edge, graph, node
+from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import House
 from tests.e2e.planted import WAYS, hostile_types_in
 from tests.e2e.target import Target
@@ -97,3 +97,15 @@ async def test_whatever_a_node_does_its_step_ends_with_a_stable_reason(house: Ho
     assert "s3cret" not in history
     mended = (await house.steps(runs["half_characters"]))["bad"]["output_data"]
     assert mended == {"a\ufffd": "b\ufffdc", "d": ["?e"]}
+
+
+@pytest.mark.parametrize(("how", "type_"), [("raises", "error"), ("returns", "bad_outcome")])
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_node_that_the_run_decides_by_itself_stops_neither_run_nor_mirror(
+    house: House, how: str, type_: str, first: bool
+):
+    before = [] if first else [node("log", "UTILITY_LOG", message="on")]
+    bad = node("bad", "LOGIC_HOSTILE", how=how, retry={"maxAttempts": 1})
+    workflow = await house.workflow(chain(node("start", "TRIGGER_MANUAL"), *before, bad), fields=())
+    run = await house.ended(await house.start(workflow))
+    assert (run["status"], run["status_reason"], run["error"]["type"]) == ("failed", "node_failed", type_)

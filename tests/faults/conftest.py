@@ -40,3 +40,17 @@ def machine(house: Machine, request: pytest.FixtureRequest) -> Iterator[Machine]
     yield house
     if not request.node.stash.get(failed, False):
         invariants.check(house)
+
+
+@pytest.fixture
+def rough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Start a machine for one test alone: what is done to it leaves doubts."""
+    machine = Machine(tmp_path_factory.mktemp("rough") / "data", arguments=("--no-demo",))
+    try:
+        machine.wait_until_up()
+        machine.subscribe()
+        machine.rows("UPDATE usage_quotas SET quota_limit = NULL")
+        yield machine
+    finally:
+        code = machine.stop()
+    assert code == 0, machine.said

@@ -3,8 +3,11 @@
 from typing import Any
 
 from tests.e2e.graphs import chain, node
-from tests.faults.machine import EVENT
+from workflows import nodes
 
+EVENT = "lead.told"
+FRIEND = "friend-of-"
+"""How the address of a lead begins that a run makes."""
 FORM = node("form", "TRIGGER_FORM", "Form")
 PAYLOAD = {"email": "{{ lead.email }}", "status": "{{ lead.status }}"}
 STEPS = (
@@ -38,3 +41,39 @@ def drowsy(duration: str) -> dict[str, Any]:
     """Draw the steps in a row, with a nap before each."""
     steps = [part for number, step in enumerate(STEPS) for part in (nap(f"nap{number}", duration), step)]
     return chain(FORM, *steps)
+
+
+BUDGET = {"field_key": "budget", "label": "Budget", "field_type": "NUMBER"}
+SOON = {"timeout": "PT1S"}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "ACTION_ADD_LEAD_EVENT": {"eventType": "TOLD", "description": "Told the CRM"},
+    "ACTION_CREATE_LEAD": {"email": FRIEND + "{{ lead.email }}"},
+    "ACTION_DELIVER_WEBHOOK": {"eventType": EVENT, "payload": PAYLOAD},
+    "ACTION_NOTIFY_TEAM": {
+        "recipients": "emails",
+        "emails": ["team@example.com"],
+        "subject": "New: {{ lead.email }}",
+        "body": "Look",
+    },
+    "ACTION_SEND_EMAIL": {"emailSubject": "Hello {{ lead.email }}", "emailText": "Hello"},
+    "ACTION_SET_LEAD_STATUS": {"status": "QUALIFIED"},
+    "ACTION_UPDATE_LEAD": {"set": {"budget": 1}, "mode": "increment"},
+    "LOGIC_APPROVAL": {"message": "Shall we?", **SOON},
+    "LOGIC_DELAY": {"duration": "PT1S"},
+    "LOGIC_QUOTA_GATE": {"quotaKey": "workflows", "onExceeded": "fail"},
+    "LOGIC_WAIT_FOR_EVENT": {"events": [{"id": "won", "type": "WON"}], **SOON},
+}
+"""What a node type does in the suites of faults; one that is not named here does what its example says."""
+
+
+def every_type(api_url: str) -> dict[str, Any]:
+    """Draw one node of every type that runs, in a row: what ends a run is last.
+
+    UTILITY_FAIL is left out, as nothing could come after it.
+    """
+    configs = {**CONFIGS, "ACTION_HTTP_REQUEST": {"url": f"{api_url}/healthz"}}
+    last = ("UTILITY_END",)
+    names = [n for n, each in nodes.types().items() if not each.never_runs and each.kind() != "trigger"]
+    order = [name for name in names if name not in (*last, "UTILITY_FAIL")] + list(last)
+    drawn = [node(n.lower(), n, n.title(), **configs.get(n, nodes.types()[n].example)) for n in order]
+    return chain(FORM, *drawn)

@@ -9,6 +9,7 @@ from activities.clients import temporal
 from api.mirror.mirror import Mirror
 from db.session import Database
 from tests.e2e.house import ENDED
+from tests.faults import graphs
 from tests.faults.machine import Machine, until
 
 QUIET = 120.0
@@ -59,22 +60,31 @@ def nothing_accepted_is_lost(machine: Machine) -> None:
         "WHERE v.event_type = 'FORM_SUBMITTED' GROUP BY l.email"
     )
     assert {row["email"]: row["count"] for row in events} == dict.fromkeys(by_email, 1)
-    assert machine.rows("SELECT count(*) FROM leads") == [{"count": len(by_email)}]
+    # Runs may make leads, too (graphs.FRIEND).
+    theirs = "SELECT count(*) FROM leads WHERE email NOT LIKE %s"
+    assert machine.rows(theirs, f"{graphs.FRIEND}%") == [{"count": len(by_email)}]
 
 
 def every_effect_is_made_once(machine: Machine) -> None:
     """Compare the recorded effects with what arrived, by key; what nobody can know is told as that."""
     effects = machine.rows(
         "SELECT f.effect, f.status, f.output ->> 'message_id' AS message_id, s.status AS step, "
-        "s.error ->> 'type' AS error, e.workflow_id::text FROM effects f "
+        "s.error ->> 'type' AS error, s.node_type, e.workflow_id::text FROM effects f "
         "JOIN workflow_executions e ON e.id = f.execution_id "
         "LEFT JOIN execution_steps s "
         "ON (s.execution_id, s.node_id, s.visit) = (f.execution_id, f.node_id, f.visit) "
         "WHERE f.effect IN ('email', 'webhook')"
     )
     sent = Counter(mail["headers"]["Message-ID"] for mail in machine.mails())
-    assert all(count == 1 for count in sent.values()), sent.most_common(3)
     mails = [effect for effect in effects if effect["effect"] == "email"]
+    # News for the team are sent at least once: after a kill in the middle, a second time under the same id.
+    may_repeat = {
+        mail["message_id"]
+        for mail in mails
+        if mail["node_type"] == "ACTION_NOTIFY_TEAM" and mail["workflow_id"] in machine.rough
+    }
+    repeated = {message_id for message_id, count in sent.items() if count > 1}
+    assert repeated <= may_repeat, sent.most_common(3)
     confirmed = {mail["message_id"] for mail in mails if mail["status"] == "confirmed"}
     assert confirmed <= set(sent)
     unknown = [mail for mail in mails if mail["status"] == "unknown"]

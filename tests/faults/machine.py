@@ -19,12 +19,12 @@ from psycopg.rows import dict_row
 
 from local import ports, temporal
 from tests.e2e.house import EMAIL, ENDED
+from tests.faults.graphs import EVENT
 
 PORTS = ("--api-port", "--temporal-port", "--temporal-ui-port", "--mail-port", "--smtp-port")
 STARTED = 120.0
 # One for all calls: to make a client costs more than to use it.
 HTTP = httpx.Client(trust_env=False, verify=False, timeout=30)  # noqa: S501 - loopback, in the clear
-EVENT = "lead.told"
 
 
 @dataclass
@@ -223,18 +223,27 @@ class Machine:
         except (httpx.HTTPError, KeyError, ValueError):
             return False
 
-    def workflow(self, name: str, graph: dict[str, Any]) -> dict[str, Any]:
+    def workflow(
+        self, name: str, graph: dict[str, Any], *, fields: Sequence[dict[str, Any]] = (EMAIL,)
+    ) -> dict[str, Any]:
         """Make and publish a workflow whose form asks for an address."""
         made = self.call("POST", "/v1/workflows", {"name": name})
         path = f"/v1/workflows/{made['id']}"
-        self.call("POST", f"{path}/form-fields", EMAIL)
+        for field_ in fields:
+            self.call("POST", f"{path}/form-fields", field_)
         etag = self.call("GET", f"{path}/graph")["etag"]
         self.call("PUT", f"{path}/graph", graph, If_Match=etag)
         published: dict[str, Any] = self.call("POST", f"{path}/publish")
         return published
 
     def submit(
-        self, workflow: Mapping[str, Any], email: str, *, api: str | None = None, **headers: str
+        self,
+        workflow: Mapping[str, Any],
+        email: str,
+        *,
+        api: str | None = None,
+        answers: Mapping[str, str] | None = None,
+        **headers: str,
     ) -> Answer:
         """Submit a form once, as a stranger would, and note what was told."""
         url = f"{api or self.card['api_url']}/f/{self.card['workspace_slug']}/{workflow['slug']}"
@@ -242,7 +251,7 @@ class Machine:
         self.posted.tried.add(email)
         begun = time.monotonic()
         try:
-            answer = HTTP.post(url, json={"email": email}, headers=named)
+            answer = HTTP.post(url, json={"email": email, **(answers or {})}, headers=named)
         except httpx.TransportError:
             return Answer(None, time.monotonic() - begun, None)
         taken = time.monotonic() - begun

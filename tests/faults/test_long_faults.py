@@ -5,7 +5,6 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,20 +16,6 @@ pytestmark = pytest.mark.slow
 
 KILLS = 50
 MINUTE = 60.0
-
-
-@pytest.fixture
-def rough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Start a machine for one test alone: what is done to it leaves doubts."""
-    machine = Machine(tmp_path_factory.mktemp("rough") / "data", arguments=("--no-demo",))
-    try:
-        machine.wait_until_up()
-        machine.subscribe()
-        machine.rows("UPDATE usage_quotas SET quota_limit = NULL")
-        yield machine
-    finally:
-        code = machine.stop()
-    assert code == 0, machine.said
 
 
 def test_kills_at_random_moments_lose_nothing_and_double_nothing(rough: Machine):

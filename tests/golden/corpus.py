@@ -76,9 +76,20 @@ def texts(value: Any) -> Iterator[str]:
         yield value
 
 
+def workflow_of(path: Path) -> str:
+    """Name the workflow whose history this is."""
+    return str(_began(path)["workflowType"]["name"])
+
+
+def _began(path: Path) -> dict[str, Any]:
+    first: dict[str, Any] = json.loads(path.read_text())["events"][0]
+    started: dict[str, Any] = first["workflowExecutionStartedEventAttributes"]
+    return started
+
+
 def steps(path: Path) -> dict[str, str]:
     """Return the node types of the graph that a history ran, by node id; none if it is no execution's."""
-    started = json.loads(path.read_text())["events"][0]["workflowExecutionStartedEventAttributes"]
+    started = _began(path)
     if started["workflowType"]["name"] != "ExecutionWorkflow":
         return {}
     given = json.loads(base64.b64decode(started["input"]["payloads"][0]["data"]))

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from temporalio import workflow
 from temporalio.worker import Replayer
 
+import worker
 from tests.golden import corpus
 from tests.golden.replay import replay, replayer
 from tests.golden.scenes import SCENES
@@ -36,6 +38,11 @@ def test_every_executable_node_type_has_a_golden_history(name: str):
     path = corpus.FOLDER / f"{name.lower()}.json"
     assert path.exists(), f"Record one: `{corpus.COMMAND}`"
     assert name in corpus.steps(path).values()
+
+
+def test_every_workflow_has_a_golden_history():
+    recorded = {corpus.workflow_of(path) for path in PATHS}
+    assert recorded == {workflow._Definition.must_from_class(each).name for each in worker.WORKFLOWS}
 
 
 @pytest.mark.parametrize("name", SCENES)

@@ -84,3 +84,22 @@ def test_the_report_says_whether_all_is_well_with_a_remedy_for_what_is_not():
     assert doctor.report([doctor.python()], say=said.append)
     assert not doctor.report([doctor.python(), doctor.master_key(False)], say=said.append)
     assert "FLOWTRACK_MASTER_KEY" in said[-1]
+
+
+def test_workers_without_builds_need_nothing():
+    assert str(doctor.builds("", "", {})) == "ok    Workers: unversioned"
+
+
+def test_builds_that_still_have_runs_are_told_apart_from_those_that_may_go():
+    found = doctor.builds("three", "three", {"one": "drained", "two": "draining", "four": "inactive"})
+    assert found.is_well
+    assert found.what == "build three is current; one drained, two draining"
+
+
+@pytest.mark.parametrize(
+    ("mine", "current", "remedy"),
+    [("two", "one", "run `flowtrack deploy two`"), ("", "one", "set FLOWTRACK_BUILD_ID=one")],
+)
+def test_workers_that_get_no_runs_are_found(mine: str, current: str, remedy: str):
+    found = doctor.builds(mine, current, {})
+    assert (found.is_well, found.remedy) == (False, remedy)
