@@ -1,20 +1,23 @@
-"""The dispatcher: starts whatever stayed queued because Temporal or the API was away (design §4)."""
+"""The dispatcher: starts what stayed queued because Temporal or the API was away, and wakes what waits."""
 
 import asyncio
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio.service import RPCError
 
 from api.starter import Starter
 from db import doors
 from db.session import Database
+from workflows.messages import Heard
 
 log = structlog.get_logger()
 
 
 class Dispatcher:
-    """Claims queued executions, a few at a time; any number of dispatchers may run."""
+    """Claims queued executions and wakes, a few at a time; any number of dispatchers may run."""
 
     def __init__(
         self,
@@ -45,17 +48,44 @@ class Dispatcher:
                 await asyncio.sleep(self._interval)
 
     async def dispatch(self) -> int:
-        """Claim one batch and start it; return how many were claimed."""
+        """Claim one batch and start it, and one of wakes and carry them; return the larger of the two."""
         if not await self._starter.is_reachable():
             return 0
+        held = {"limit": self._batch, "worker": self._name, "stale_seconds": self._stale_seconds}
         async with self._database.door() as session:
-            claimed = await doors.claim_queued(
-                session, limit=self._batch, worker=self._name, stale_seconds=self._stale_seconds
-            )
+            claimed = await doors.claim_queued(session, **held)
+            wakes = await doors.claim_wakes(session, **held)
         turns = asyncio.Semaphore(8)
-        await asyncio.gather(*(self._start(turns, c) for c in claimed))
-        return len(claimed)
+        await asyncio.gather(*(self._start(turns, c) for c in claimed), self._wake(turns, wakes))
+        return max(len(claimed), len(wakes))
 
     async def _start(self, turns: asyncio.Semaphore, claim: doors.Claim) -> None:
         async with turns:
             await self._starter.start(claim.workspace_id, claim.execution_id)
+
+    async def _wake(self, turns: asyncio.Semaphore, wakes: list[doors.Wake]) -> None:
+        """Carry wakes to their runs, each run's in order; what Temporal did not take stays for later."""
+        by_run: dict[UUID, list[doors.Wake]] = {}
+        for wake in wakes:
+            by_run.setdefault(wake.execution_id, []).append(wake)
+        done = await asyncio.gather(*(self._tell(turns, each) for each in by_run.values()))
+        ids = [wake.id for carried in done for wake in carried]
+        if ids:
+            async with self._database.door() as session:
+                await doors.end_wakes(session, ids)
+
+    async def _tell(self, turns: asyncio.Semaphore, wakes: list[doors.Wake]) -> list[doors.Wake]:
+        """Tell one run; a run that is over needs to hear nothing more."""
+        carried: list[doors.Wake] = []
+        async with turns:
+            for wake in wakes:
+                heard = Heard(type=wake.event_type, at=wake.happened_at, id=str(wake.event_id))
+                try:
+                    await self._starter.tell(wake.execution_id, heard)
+                except (RPCError, RuntimeError, OSError) as error:
+                    log.warning(
+                        "wake postponed", execution_id=str(wake.execution_id), reason=str(error)[:200]
+                    )
+                    break
+                carried.append(wake)
+        return carried

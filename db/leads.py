@@ -289,16 +289,25 @@ async def events(
 
 
 async def events_since(
-    session: AsyncSession, workspace_id: UUID, lead_id: UUID, *, types: Collection[str], since: datetime
+    session: AsyncSession,
+    workspace_id: UUID,
+    lead_id: UUID,
+    *,
+    types: Collection[str],
+    since: datetime,
+    told: Collection[UUID] = (),
 ) -> Sequence[LeadEvent]:
-    """List a lead's events of these types since a moment, oldest first; of very many, the newest thousand."""
+    """List a lead's events of these types, oldest first: those since a moment and those named by their ids.
+
+    Of very many, the newest thousand.
+    """
     query = (
         select(LeadEvent)
         .where(
             LeadEvent.workspace_id == workspace_id,
             LeadEvent.lead_id == lead_id,
             LeadEvent.event_type.in_(types),
-            LeadEvent.created_at >= since,
+            or_(LeadEvent.created_at >= since, LeadEvent.id.in_(told)),
         )
         .order_by(LeadEvent.id.desc())
         .limit(1000)

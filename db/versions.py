@@ -12,6 +12,7 @@ from db import workflows
 from db.graphs import Stale
 from db.models import Workflow, WorkflowVersion
 from workflows.graph import Graph, Node
+from workflows.publish import awaited
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ async def _insert(
             version=number,
             content_hash=graph.content_hash,
             graph=graph.model_dump(mode="json"),
+            awaits=list(awaited(graph)),
             published_by=user_id,
         )
         .returning(WorkflowVersion.id, WorkflowVersion.version)

@@ -20,6 +20,8 @@ class Controlled(ABC):
         self._run = run
         self._news: set[str] = set()
         """Waiting steps that have something to look at."""
+        self._looking: dict[str, set[str]] = {}
+        """Steps at work, and the types of what was heard meanwhile: it may have come too late for them."""
 
     @workflow.signal(name="event")
     def hear(self, event: Heard) -> None:
@@ -27,6 +29,8 @@ class Controlled(ABC):
         self._run.hear(event)
         waiting = self._run.state.sleeping.items()
         self._news.update(key for key, outcome in waiting if event.type in outcome.waits_for)
+        for types in self._looking.values():
+            types.add(event.type)
 
     @workflow.update
     def pause(self, command: Command) -> None:

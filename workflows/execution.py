@@ -111,7 +111,8 @@ class ExecutionWorkflow(Controlled):
         self._draining = self._draining or workflow.info().is_continue_as_new_suggested()
         if self._draining:
             for key in self._run.state.sleeping:
-                self._branches[key].cancel()
+                if key in self._branches:
+                    self._branches[key].cancel()
         elif any(isinstance(event, Ready) for event in events):
             self._go_on()
 
@@ -141,6 +142,7 @@ class ExecutionWorkflow(Controlled):
             self._failure = failed(node, key, StepError(type="defect", message=str(error)))
         finally:
             self._branches.pop(key, None)
+            self._looking.pop(key, None)
 
     def _recover(self, key: str, node: Node, error: StepError) -> None:
         outcome = self._run.recover(key, error)
@@ -157,6 +159,7 @@ class ExecutionWorkflow(Controlled):
         state.entered.setdefault(key, workflow.now())
         outcome = state.sleeping.get(key) or await self._work(key, node)
         while outcome.rests:
+            self._note_news(key, outcome)
             state.sleeping[key] = outcome
             if self._draining:
                 # The run that continues this one waits for the rest; here it would hold the drain up.
@@ -164,7 +167,18 @@ class ExecutionWorkflow(Controlled):
             if await self._rest(key, node, outcome):
                 return outcome
             outcome = await self._work(key, node)
+            if outcome.rests:
+                # What it hears makes a long history, too.
+                self._launch([])
         return outcome
+
+    def _note_news(self, key: str, outcome: Outcome) -> None:
+        """Look again at what was heard while the step looked, or by the run that this one continues."""
+        heard = self._looking.pop(key, None)
+        if heard is None:
+            heard = {event.type for event in self._run.state.inbox}
+        if heard.intersection(outcome.waits_for):
+            self._news.add(key)
 
     async def _rest(self, key: str, node: Node, outcome: Outcome) -> bool:
         """Sleep; True when the step's time has come, False when there is something to look at."""
@@ -184,6 +198,7 @@ class ExecutionWorkflow(Controlled):
 
     async def _work(self, key: str, node: Node) -> Outcome:
         self._news.discard(key)
+        self._looking[key] = set()
         node_type = self._run.type_of(node)
         step = self._step(key, node)
         if node_type.queue is None:

@@ -274,6 +274,11 @@ class NodeType:
         return True
 
     @classmethod
+    def awaits(cls, config: NodeConfig) -> tuple[str, ...]:
+        """Name the types of lead events of which a run with such a node is to be told."""
+        return ()
+
+    @classmethod
     def flaws(cls, config: NodeConfig, edges: tuple[EdgeRule, ...]) -> list[Problem]:
         """Return what only this type can see is wrong at publish; pointers begin at the config."""
         return []

@@ -1,6 +1,6 @@
 """From the draft to the graph that runs: what a run needs and no more, in an order of its own."""
 
-from workflows import conditions, templates
+from workflows import conditions, nodes, templates
 from workflows.drawing import Drawing, Line, Placed
 from workflows.graph import Edge, Graph, Node
 from workflows.nodetype import NodeConfig, marked_values
@@ -21,12 +21,22 @@ def compile(draft: Draft) -> Graph:  # noqa: A001 - it is what publishing does; 
 
 def graph_of(drawing: Drawing) -> Graph:
     """Make the graph of a drawing."""
-    nodes = (_node(placed, drawing.outgoing[placed.id]) for placed in drawing.placed if placed.runs)
-    edges = (_edge(line) for line in drawing.lines)
+    drawn = (_node(placed, drawing.outgoing[placed.id]) for placed in drawing.placed if placed.runs)
+    lines = (_edge(line) for line in drawing.lines)
     return Graph(
-        nodes=tuple(sorted(nodes, key=lambda node: node.id)),
-        edges=tuple(sorted(edges, key=lambda edge: edge.id)),
+        nodes=tuple(sorted(drawn, key=lambda node: node.id)),
+        edges=tuple(sorted(lines, key=lambda edge: edge.id)),
     )
+
+
+def awaited(graph: Graph) -> tuple[str, ...]:
+    """Name the types of lead events that a run of this graph may wait for."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        node_type = nodes.types()[node.type]
+        if not node.disabled:
+            found.update(node_type.awaits(node_type.Config(**node.config)))
+    return tuple(sorted(found))
 
 
 def _node(placed: Placed, leaving: tuple[Line, ...]) -> Node:

@@ -123,6 +123,8 @@ class WorkflowVersion(Tenant, Base):
     version: Mapped[int]
     content_hash: Mapped[str]
     graph: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    awaits: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
+    """Types of lead events that its runs may wait for: they are told of no others."""
     published_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     published_by: Mapped[UUID | None] = mapped_column(user_link("published_by"))
 
