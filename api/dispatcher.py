@@ -51,10 +51,10 @@ class Dispatcher:
         """Claim one batch and start it, and one of wakes and carry them; return the larger of the two."""
         if not await self._starter.is_reachable():
             return 0
-        held = {"limit": self._batch, "worker": self._name, "stale_seconds": self._stale_seconds}
+        limit, worker, stale = self._batch, self._name, self._stale_seconds
         async with self._database.door() as session:
-            claimed = await doors.claim_queued(session, **held)
-            wakes = await doors.claim_wakes(session, **held)
+            claimed = await doors.claim_queued(session, limit=limit, worker=worker, stale_seconds=stale)
+            wakes = await doors.claim_wakes(session, limit=limit, worker=worker, stale_seconds=stale)
         turns = asyncio.Semaphore(8)
         await asyncio.gather(*(self._start(turns, c) for c in claimed), self._wake(turns, wakes))
         return max(len(claimed), len(wakes))
