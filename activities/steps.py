@@ -11,15 +11,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import links
 from activities import nodes as effects_by_node
 from activities.errors import StepDeferred, StepFailed, StepPostponed
 from activities.step import Step, prepare
 from activities.world import World
 from db import leads
 from workflows import nodes
-from workflows.graph import step_key
 from workflows.messages import Outcome, StepInput
-from workflows.nodetype import NodeType, Refused, Situation, common
+from workflows.nodetype import NodeType, Refused, common
 from workflows.run import UNTOUCHED
 
 LARGEST = {"input": 128 * 1024, "output": 256 * 1024}
@@ -55,7 +55,7 @@ class Steps:
         return activity.defn(name=UNTOUCHED)(run)
 
     async def _carry_out(self, node_type: type[NodeType], given: StepInput) -> Outcome:
-        if node_type.decides:
+        if node_type.decides and not node_type.asks:
             return await self._guarded(node_type, given, lambda step: self._decide(node_type, step))
         effect = effects_by_node.effect_of(node_type)
         return await self._guarded(node_type, given, lambda step: effect(step, self._world))
@@ -67,7 +67,9 @@ class Steps:
         began = perf_counter()
         try:
             lead = await self._fresh_lead(given)
-            step = prepare(node_type, given, lead=lead, now=datetime.now(UTC))
+            now = datetime.now(UTC)
+            written = links.of_step(given, self._world, now)
+            step = prepare(node_type, given, lead=lead, now=now, written=written)
             check_size("input", step.shown)
             outcome = complete(await act(step), step, lead)
         except StepFailed as error:
@@ -93,28 +95,10 @@ class Steps:
             return await leads.scope(session, given.workspace_id, given.lead_id)
 
     async def _decide(self, node_type: type[NodeType], step: Step) -> Outcome:
-        given = step.given
-        situation = Situation(
-            step.config,
-            step.scope,
-            step.now,
-            step.zone,
-            edges=given.edges,
-            ids=ids_of(given),
-            key=step_key(given.node.id, given.visit),
-            heard=given.heard,
-            entered_at=given.entered_at,
-        )
-        return node_type.decide(situation)
+        return node_type.decide(step.situation())
 
     async def _pass(self, node_type: type[NodeType], step: Step) -> Outcome:
         return node_type.pass_through(step.config, step.given.trigger, step.given.inputs)
-
-
-def ids_of(given: StepInput) -> dict[str, str]:
-    """Name whom and what a decision is made for."""
-    found = {"workflow": given.workflow_id, "execution": given.execution_id, "lead": given.lead_id}
-    return {"node": given.node.id, **{name: str(value) for name, value in found.items() if value}}
 
 
 def runs_on(node_type: type[NodeType], queue: str | None) -> bool:
@@ -128,7 +112,8 @@ def complete(outcome: Outcome, step: Step, lead: dict[str, Any] | None) -> Outco
     """Add to an outcome what every step records, and refuse what history must not hold (design §5)."""
     completed = outcome.model_copy(
         update={
-            "input": outcome.input if outcome.input is not None else step.shown,
+            "input": step.shown if outcome.input is None else links.hidden(outcome.input, step.links),
+            "output": links.hidden(outcome.output, step.links),
             "conditions": step.conditions(outcome.output),
             "lead": outcome.lead if outcome.lead is not None else lead,
         }

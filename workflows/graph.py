@@ -32,6 +32,8 @@ class Node(Frozen):
     """The name its output takes under `steps.`."""
     reads: tuple[str, ...] = ()
     """Dotted paths of the scope that its templates and conditions name, worked out at publish."""
+    approval: str | None = None
+    """The node to which `links.approve` and `links.reject` of its templates lead."""
 
 
 class Edge(Frozen):

@@ -77,6 +77,8 @@ class Command(Frozen):
     step: str = ""
     """The step's key `<node id>:<visit>`, where the command is about one."""
     comment: str = ""
+    once: bool = False
+    """A decision that does not replace an earlier one of the same person."""
 
 
 class Facts(Frozen):

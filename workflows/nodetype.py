@@ -252,6 +252,10 @@ class NodeType:
     """Its failure obeys `onError`."""
     decides: ClassVar[bool] = False
     """It has a pure `decide`; otherwise `activities/nodes/` holds its effect."""
+    asks: ClassVar[bool] = False
+    """It waits for the decisions of people: `links.approve` leads to it, and an effect asks them."""
+    sends: ClassVar[bool] = False
+    """Its templates may name `links`: what it renders goes out and is not kept."""
 
     @classmethod
     def kind(cls) -> str:

@@ -6,6 +6,8 @@ from workflows.graph import Edge, Graph, Node
 from workflows.nodetype import NodeConfig, marked_values
 from workflows.reactflow import Draft
 
+DECIDING = frozenset({"links.approve", "links.reject"})
+
 
 class NotPublishable(ValueError):
     """The draft has errors that validation tells; nothing can be compiled from it."""
@@ -21,7 +23,7 @@ def compile(draft: Draft) -> Graph:  # noqa: A001 - it is what publishing does; 
 
 def graph_of(drawing: Drawing) -> Graph:
     """Make the graph of a drawing."""
-    drawn = (_node(placed, drawing.outgoing[placed.id]) for placed in drawing.placed if placed.runs)
+    drawn = (_node(placed, drawing) for placed in drawing.placed if placed.runs)
     lines = (_edge(line) for line in drawing.lines)
     return Graph(
         nodes=tuple(sorted(drawn, key=lambda node: node.id)),
@@ -39,10 +41,12 @@ def awaited(graph: Graph) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _node(placed: Placed, leaving: tuple[Line, ...]) -> Node:
+def _node(placed: Placed, drawing: Drawing) -> Node:
     if placed.type is None or placed.config is None:
         raise NotPublishable(placed.id)
     config = placed.config
+    reads = _config_reads(type(config), placed) | _rule_reads(drawing.outgoing[placed.id])
+    asked = drawing.approvals_after(placed.id) if reads & DECIDING else ()
     return Node(
         id=placed.id,
         type=placed.type.name,
@@ -52,7 +56,8 @@ def _node(placed: Placed, leaving: tuple[Line, ...]) -> Node:
         disabled=config.disabled,
         on_error=config.on_error,
         save_as=placed.save_as,
-        reads=tuple(sorted(_config_reads(type(config), placed) | _rule_reads(leaving))),
+        reads=tuple(sorted(reads)),
+        approval=asked[0] if asked else None,
     )
 
 

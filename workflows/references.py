@@ -20,6 +20,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
     "workspace": frozenset({"id", "name", "slug", "timezone"}),
     "workflow": frozenset({"id", "name"}),
     "execution": frozenset({"id", "version"}),
+    "links": frozenset({"approve", "reject", "unsubscribe"}),
 }
 """What the scopes hold whose content is known before a run."""
 EVERY_BARE = frozenset({"now"})
@@ -110,6 +111,8 @@ class _References:
                 f"There is no `{scope}.{parts[0]}`.",
                 _nearest(parts[0], SCOPES[scope]),
             )
+        if scope == "links":
+            return self._reason_of_link(parts[0], placed)
         asked = parts[0] if scope == "trigger" else None
         if scope == "lead" and parts[0] == "fields" and len(parts) > 1:
             asked = parts[1]
@@ -117,6 +120,23 @@ class _References:
             return None
         message = f"`{path}`: the form has no field `{asked}`."
         return "unknown_form_field", message, _nearest(asked, self._field_keys)
+
+    def _reason_of_link(self, name: str, placed: Placed) -> tuple[str, str, str] | None:
+        """Say why a link may not stand here; it is a secret of whom it is sent to."""
+        if placed.type is None or not placed.type.sends:
+            message = f"`links.{name}` would be kept where others can read it."
+            return "link_not_sent", message, "Use it in the text of a mail or in a request."
+        if name == "unsubscribe":
+            return None
+        found = self._drawing.approvals_after(placed.id)
+        if len(found) == 1:
+            return None
+        if not found:
+            message = f"`links.{name}` has nothing to decide: no approval comes after `{placed.id}`."
+            return "no_approval_ahead", message, "Connect it to a LOGIC_APPROVAL, or leave the link out."
+        listed = ", ".join(f"`{one}`" for one in found)
+        message = f"`links.{name}` could lead to any of {listed}."
+        return "several_approvals_ahead", message, "Let one approval come first, or name its approvers."
 
     def _reason_of_step(self, name: str, placed: Placed, *, own: bool) -> tuple[str, str, str] | None:
         owner = self._owners.get(name)

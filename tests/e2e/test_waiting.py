@@ -16,8 +16,8 @@ NAME = {"field_key": "first_name", "label": "First name", "field_type": "TEXT"}
 GREETING = "Hi {{ lead.name }}"
 
 
-def form(**config: Any) -> dict[str, Any]:
-    return node("form", "TRIGGER_FORM", "Form", **config)
+def form() -> dict[str, Any]:
+    return node("form", "TRIGGER_FORM", "Form")
 
 
 def wait(*types: str, **config: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ async def test_whatever_happens_to_a_lead_wakes_the_run_that_waits_for_it(house:
     )
     workflow = await house.workflow(
         chain(
-            form(duplicatePolicy="update_only"),
+            form(),
             wait("STATUS_CHANGED", "CALLED", "FORM_SUBMITTED", "MET", mode="all"),
         )
     )

@@ -120,6 +120,7 @@ class HTTPRequest(NodeType):
         "auth": {"type": "bearer", "token": "a-token-of-the-service"},
     }
     # No fast path: what comes after one comes at once, and `Retry-After` would not be honoured.
+    sends = True
     queue = "http"
 
     @classmethod

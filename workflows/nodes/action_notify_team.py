@@ -43,6 +43,7 @@ class NotifyTeam(NodeType):
         "subject": "New lead: {{ lead.name }}",
         "body": "{{ lead.name }} ({{ lead.email }}) has a budget of {{ trigger.budget }}.",
     }
+    sends = True
     queue = "mail"
     fast_path = True
     # As for any mail: to cut it off while the server is taking it makes its outcome unknown.

@@ -73,6 +73,7 @@ class SendEmail(NodeType):
         "messageClass": "transactional",
     }
     handles = ("default", "skipped")
+    sends = True
     queue = "mail"
     fast_path = True
     # To cut off a mail that the server is taking makes its outcome unknown: only connecting is hurried.
