@@ -28,8 +28,8 @@ class Approval(NodeType):
     summary = (
         "Waits until enough people have approved, or one has rejected. Each address among `approvers` gets a "
         "mail of its own with links to decide by, which count once and for that person only. Decisions come "
-        "by `links.approve` and `links.reject` in what an earlier node sends, too, through the API, or as the "
-        "updates `approve` and `reject` in the Temporal Web UI; each person counts once."
+        "also by `links.approve` and `links.reject` in what a node before it sends, through the API, or as "
+        "the updates `approve` and `reject` in the Temporal Web UI; each person counts once."
     )
     Config = Config
     example: ClassVar[dict[str, Any]] = {
