@@ -98,6 +98,8 @@ class RunState(BaseModel):
     vars: dict[str, JsonValue] = Field(default_factory=dict)
     lead: dict[str, JsonValue] | None = None
     """None: there is none, or it may have changed while the run slept; the next reader loads it."""
+    zone: str | None = None
+    """The lead's time zone, as it was last known."""
     ready: list[str] = Field(default_factory=list)
     """Keys of steps that are decided to run and have not ended."""
     sleeping: dict[str, Outcome] = Field(default_factory=dict)

@@ -248,6 +248,8 @@ class NodeType:
     requires_lead: ClassVar[bool] = False
     changes_lead: ClassVar[bool] = False
     """Other steps must read the lead again after it."""
+    zoned: ClassVar[bool] = False
+    """It reckons in the lead's time zone, and so reads the lead again after a sleep."""
     recovers: ClassVar[bool] = True
     """Its failure obeys `onError`."""
     decides: ClassVar[bool] = False

@@ -358,3 +358,18 @@ def test_a_key_that_names_no_step_is_not_a_nodes():
     for key in ("begin", "nobody:1"):
         with pytest.raises(KeyError):
             run.node_of(key)
+
+
+def test_a_run_keeps_to_its_leads_zone_while_it_sleeps_and_reads_it_again_to_sleep_on():
+    nap, next_ = (Node(id=name, type="LOGIC_DELAY", save_as=name) for name in ("nap", "next"))
+    run = Run(execution(Graph(nodes=(trigger(), nap, next_), edges=edges(f"{trigger().id}>nap", "nap>next"))))
+    lead: dict[str, JsonValue] = {"timezone": "America/New_York"}
+    run.admit(Begun(workspace={"timezone": "Europe/Oslo"}, workflow={}, lead=lead))
+    run.start()
+    assert not run.must_load_lead(nap)
+    run.state.sleeping["nap:1"] = Outcome(wake_at=LATER)
+    run.finish("nap:1", Outcome(wake_at=LATER))
+    assert run.state.lead is None
+    assert (run.zone(), run.must_load_lead(next_)) == ("America/New_York", True)
+    run.finish("next:1", Outcome(lead={"timezone": None}))
+    assert run.zone() == "Europe/Oslo"

@@ -101,6 +101,7 @@ class Delay(NodeType):
     Config = Config
     example: ClassVar[dict[str, Any]] = {"mode": "duration", "duration": "P3D"}
     decides = True
+    zoned = True
 
     @classmethod
     def decide(cls, situation: Situation) -> Outcome:
