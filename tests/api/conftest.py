@@ -32,6 +32,7 @@ class Recorder:
     told: list[tuple[UUID, Heard]] = field(default_factory=list)
     failure: Exception | None = None
     reachable: bool = True
+    knows_runs: bool = True
 
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         self.started.append(execution_id)
@@ -53,7 +54,7 @@ class Recorder:
         if self.failure is not None:
             raise self.failure
         self.told.append((execution_id, event))
-        return True
+        return self.knows_runs
 
     async def is_reachable(self) -> bool:
         return self.reachable
