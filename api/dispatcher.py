@@ -69,10 +69,10 @@ class Dispatcher:
         for wake in wakes:
             by_run.setdefault(wake.execution_id, []).append(wake)
         done = await asyncio.gather(*(self._tell(turns, each) for each in by_run.values()))
-        ids = [wake.id for carried in done for wake in carried]
-        if ids:
+        carried = [wake for each in done for wake in each]
+        if carried:
             async with self._database.door() as session:
-                await doors.end_wakes(session, ids)
+                await doors.end_wakes(session, carried)
 
     async def _tell(self, turns: asyncio.Semaphore, wakes: list[doors.Wake]) -> list[doors.Wake]:
         """Tell one run; a run that is over needs to hear nothing more."""

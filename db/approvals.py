@@ -63,5 +63,5 @@ async def standing(
         step_status=found.step_status,
         handle=found.handle,
         message=message if isinstance(message, str) else "",
-        decisions=tuple(decisions) if isinstance(decisions, list) else (),
+        decisions=tuple(each for each in decisions or () if isinstance(each, dict)),
     )

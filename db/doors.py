@@ -241,10 +241,11 @@ async def claim_wakes(session: AsyncSession, *, limit: int, worker: str, stale_s
     return [Wake(**row) for row in rows]
 
 
-async def end_wakes(session: AsyncSession, ids: Sequence[UUID]) -> int:
-    """Delete wakes that are done and say how many were left."""
-    statement = text("SELECT door_end_wakes(CAST(:ids AS uuid[]))")
-    return int((await session.execute(statement, {"ids": list(ids)})).scalar_one())
+async def end_wakes(session: AsyncSession, wakes: Sequence[Wake]) -> int:
+    """Delete wakes that are done and say how many there still were."""
+    statement = text("SELECT door_end_wakes(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[]))")
+    values = {"workspaces": [wake.workspace_id for wake in wakes], "ids": [wake.id for wake in wakes]}
+    return int((await session.execute(statement, values)).scalar_one())
 
 
 async def open_executions(session: AsyncSession, *, silent_for: timedelta, limit: int) -> list[OpenExecution]:

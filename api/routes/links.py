@@ -92,7 +92,7 @@ async def _open(platform: Platform, token: str) -> tuple[Decision, Standing] | R
     if decision is None or standing is None:
         return _unknown()
     if standing.is_over:
-        return _over(standing)
+        return _over(decision, standing)
     return _expired() if decision.expires_at < datetime.now(UTC) else (decision, standing)
 
 
@@ -128,26 +128,29 @@ async def _missed(platform: Platform, decision: Decision) -> Response:
         return _unknown()
     if standing.is_over or standing.step_status == "running":
         # Where the run says no and the rows still say that it asks, the rows are a moment behind.
-        return _over(standing)
+        return _over(decision, standing)
     return _answer(
         "Not yet", "The run has not come to this decision, or has just gone past it. " + LATER, 409
     )
 
 
-def _over(standing: Standing) -> Response:
+def _over(decision: Decision, standing: Standing) -> Response:
     how = standing.handle if standing.step_status == "completed" else None
     title, message = ENDS.get(how or "", ("This is over", "There is nothing left to decide."))
-    people = [str(each.get("by")) for each in standing.decisions if _is_person(each, standing.handle)]
+    people = _people(standing, how) if _is_address(decision.by) else []
     by = f" by {', '.join(people)}" if people else ""
     ending = "." if not message.endswith(".") else ""
     return _answer(title, f"{message}{by}{ending}", 410)
 
 
-def _is_person(decision: object, handle: str | None) -> bool:
-    """Tell whether somebody who may be named decided as it ended."""
-    if not isinstance(decision, dict) or "@" not in str(decision.get("by")):
-        return False
-    return bool(decision.get("approved")) == (handle == "approved")
+def _people(standing: Standing, how: str | None) -> list[str]:
+    """Name those who decided it so: to other approvers, not to whoever holds a link of some mail."""
+    said = {str(each.get("by")): each.get("approved") for each in standing.decisions}
+    return [by for by, approved in said.items() if _is_address(by) and approved is (how == "approved")]
+
+
+def _is_address(by: str) -> bool:
+    return "@" in by
 
 
 def _expired() -> Response:

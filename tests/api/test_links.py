@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import select
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from uuid_utils.compat import uuid7
@@ -109,6 +110,24 @@ async def test_what_leads_nowhere_is_said_kindly(
     for answer in (await anonymous.get(late), await anonymous.post(late)):
         assert (answer.status_code, "expired" in answer.text) == (410, True)
     assert starter.commands == []
+
+
+async def test_what_was_decided_is_said_and_by_whom_only_to_its_approvers(
+    decision: Decision, anonymous: httpx.AsyncClient, database: Database
+):
+    async with database.workspace(decision.workspace_id) as session:
+        step = (
+            await session.execute(select(ExecutionStep).where(ExecutionStep.node_id == "ask"))
+        ).scalar_one()
+        step.status, step.handle = "completed", "rejected"
+        said = ({"by": "ann@example.com", "approved": True}, {"by": "bob@example.com", "approved": False})
+        step.output_data = {"decisions": list(said)}
+    for by, named in (("ann@example.com", True), ("link in offer:1", False)):
+        link = path(replace(decision, by=by, expires_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        for answer in (await anonymous.get(link), await anonymous.post(link)):
+            assert (answer.status_code, "It was rejected" in answer.text) == (410, True)
+            assert ("bob@example.com" in answer.text) is named
+            assert "ann@example.com" not in answer.text
 
 
 @pytest.mark.parametrize(

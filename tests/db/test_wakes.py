@@ -1,6 +1,7 @@
 """What happens to a lead is told to the open runs that wait for it: none too few, and none for nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -117,7 +118,9 @@ async def test_a_wake_is_held_by_one_carrier_and_goes_when_it_is_done(
     assert await claimed(second_database) == []
     assert await claimed(second_database, stale_seconds=0) == [wake]
     async with database.door() as session:
-        assert await doors.end_wakes(session, [wake.id, uuid7()]) == 1
+        foreign = replace(wake, workspace_id=uuid7())
+        assert await doors.end_wakes(session, [foreign]) == 0
+        assert await doors.end_wakes(session, [wake, replace(wake, id=uuid7())]) == 1
     # Temporal does not have the other run yet: its wake stays.
     assert await claimed(second_database, stale_seconds=0) == []
     assert len(await woken(database, here)) == 1

@@ -68,9 +68,11 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY l.created_at, l.id
 $$;
 
-CREATE FUNCTION door_end_wakes(p_ids uuid[]) RETURNS bigint
+CREATE FUNCTION door_end_wakes(p_workspace_ids uuid[], p_ids uuid[]) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    WITH gone AS (DELETE FROM public.event_wakes k WHERE k.id = ANY (p_ids) RETURNING 1)
+    WITH gone AS (
+        DELETE FROM public.event_wakes k USING unnest(p_workspace_ids, p_ids) AS done (workspace_id, id)
+        WHERE k.workspace_id = done.workspace_id AND k.id = done.id RETURNING 1)
     SELECT count(*) FROM gone
 $$;
 
