@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
+from activities import links
 from activities.clients import mail, smtp
 from activities.clients.addresses import OutwardError
 from activities.clients.mail import Composed, Mailbox
@@ -18,9 +19,10 @@ from activities.errors import StepDeferred, StepFailed
 from activities.step import Step
 from activities.world import World
 from db import effects, quotas, usage
+from db.effects import EffectKey
 from workflows.messages import Outcome
 
-EFFECT, QUOTA_EFFECT = "email", "email_quota"
+EFFECT = "email"
 QUOTA = "email_sends"
 FAST_CONNECT = 3.0
 """Seconds that a first attempt waits for a connection before it makes room in the workflow's worker."""
@@ -40,6 +42,7 @@ class Letter:
     subject: str
     html: str | None = None
     text: str | None = None
+    unsubscribe_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,13 @@ class Errand:
     """Decides whom to write to, as things stand when the mail is reserved."""
     tell: Callable[[AsyncSession, Reserved], Awaitable[None]] | None = None
     """Records what else follows from a mail that was sent, in the transaction that confirms it."""
+    effect: str = EFFECT
+    """Tells apart the mails of a step that sends several."""
+
+    @property
+    def key(self) -> EffectKey:
+        """Name the mail."""
+        return self.step.effect(self.effect)
 
 
 async def send(errand: Errand, world: World) -> Outcome:
@@ -100,7 +110,7 @@ async def _connect(stack: AsyncExitStack, world: World) -> smtp.Connection:
 
 async def _unconnected(errand: Errand, world: World, error: OutwardError) -> Outcome:
     """Fail, unless an earlier attempt had done the work and only its report was lost."""
-    key = errand.step.effect(EFFECT)
+    key = errand.key
     async with world.database.workspace(errand.step.workspace_id) as session:
         known = await effects.reserve(session, key)
         if known.state == "new":
@@ -113,7 +123,7 @@ async def _unconnected(errand: Errand, world: World, error: OutwardError) -> Out
 async def _reserve(errand: Errand, world: World) -> Reserved | Outcome:
     """Take the effect and its share of the quota, or say why there is nothing to send."""
     step = errand.step
-    key = step.effect(EFFECT)
+    key = errand.key
     async with world.database.workspace(step.workspace_id) as session:
         known = await effects.reserve(session, key)
         if known.state == "confirmed":
@@ -124,13 +134,15 @@ async def _reserve(errand: Errand, world: World) -> Reserved | Outcome:
                 await effects.release(session, key)
             return letter.outcome
         if known.state == "new":
-            await effects.once(session, step.effect(QUOTA_EFFECT), lambda: _take_quota(session, step))
+            await effects.once(
+                session, step.effect(f"{errand.effect}_quota"), lambda: _take_quota(session, step)
+            )
         gives_up = known.state != "new" and errand.guarantee == "at_most_once"
         if gives_up:
             await effects.doubt(session, key)
     if gives_up:
         raise _unknown()
-    return Reserved(letter, message_id(step, world), in_doubt=known.state != "new")
+    return Reserved(letter, message_id(key, world), in_doubt=known.state != "new")
 
 
 async def _take_quota(session: AsyncSession, step: Step) -> dict[str, Any]:
@@ -143,10 +155,10 @@ async def _take_quota(session: AsyncSession, step: Step) -> dict[str, Any]:
     )
 
 
-def message_id(step: Step, world: World) -> str:
+def message_id(key: EffectKey, world: World) -> str:
     """Derive the Message-ID from the effect's key: a repeat is recognisable as one."""
     domain = mailbox(world.mail_from).email.rpartition("@")[2]
-    return mail.message_id(*step.effect(EFFECT).values.values(), domain=domain)
+    return mail.message_id(*key.values.values(), domain=domain)
 
 
 def _compose(reserved: Reserved, world: World) -> Composed:
@@ -164,6 +176,7 @@ def _compose(reserved: Reserved, world: World) -> Composed:
         message_id=reserved.message_id,
         date=datetime.now(UTC),
         headers=HEADERS,
+        unsubscribe_url=letter.unsubscribe_url,
     )
 
 
@@ -185,7 +198,7 @@ def mailbox(text: str) -> Mailbox:
 
 async def _unsent(errand: Errand, world: World, reserved: Reserved, error: OutwardError) -> Outcome:
     """Record what is known of a mail that was not taken, and fail."""
-    key = errand.step.effect(EFFECT)
+    key = errand.key
     async with world.database.workspace(errand.step.workspace_id) as session:
         # This attempt sent nothing; an earlier one in doubt is not proved harmless by that.
         if error.ambiguous or reserved.in_doubt:
@@ -217,10 +230,10 @@ async def _confirm(
         "message_id": reserved.message_id,
         "to": list(composed.recipients),
         "refused": receipt.refused,
-        "subject": reserved.letter.subject,
+        "subject": links.hidden(reserved.letter.subject, step.links),
     }
     async with world.database.workspace(step.workspace_id) as session:
-        if not await effects.confirm(session, step.effect(EFFECT), output):
+        if not await effects.confirm(session, errand.key, output):
             return Outcome(output=output)
         if errand.tell is not None:
             await errand.tell(session, reserved)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from activities import links
 from activities.errors import StepFailed
 from activities.step import Step
 from workflows.messages import Outcome
@@ -42,6 +43,8 @@ def sealed(outcome: Any, step: Step, node_type: type[NodeType], lead: dict[str, 
             found[name] = recorded
     found |= {name: _plain(found[name]) for name in _FREE if name in found}
     found["conditions"] = step.conditions(found.get("output"))
+    # Whoever holds a link may use it: none is written where others read.
+    found |= {name: links.hidden(found[name], step.links) for name in ("input", "output") if name in found}
     read = _validated(found)
     ways = node_type.ways_out(step.config)
     if unknown := [handle for handle in read.handles if handle not in ways and ways]:

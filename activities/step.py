@@ -1,18 +1,20 @@
 """One visit of one node, made ready: config rendered, scope complete, keys for its effects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
 
+from activities import links
 from activities.errors import StepFailed
 from db.effects import EffectKey
 from workflows import conditions, nodes, templates
+from workflows.graph import step_key
 from workflows.messages import EdgeRule, Scope, StepInput
-from workflows.nodetype import Marker, NodeConfig, NodeType, marked_values, replaced
+from workflows.nodetype import Marker, NodeConfig, NodeType, Situation, marked_values, replaced
 from workflows.scopes import pick
 
 COMMON = set(NodeConfig.model_fields)
@@ -28,6 +30,10 @@ class Step:
     scope: Scope
     now: datetime
     zone: str
+    links: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What its templates named of `links`: secrets of whom they are sent to."""
+    told: Any = None
+    """The config as it may be remembered, where links stand in it."""
 
     @property
     def workspace_id(self) -> UUID:
@@ -51,6 +57,22 @@ class Step:
             effect=name,
         )
 
+    def situation(self) -> Situation:
+        """Show a pure decision what it may look at."""
+        given = self.given
+        return Situation(
+            self.config,
+            self.scope,
+            self.now,
+            self.zone,
+            edges=given.edges,
+            ids=ids_of(given),
+            key=step_key(given.node.id, given.visit),
+            heard=given.heard,
+            entered_at=given.entered_at,
+            visit=given.visit,
+        )
+
     def conditions(self, output: Any) -> dict[str, bool]:
         """Weigh the rules on the outgoing edges; they may name this step's own output."""
         steps = {**self.scope.get("steps", {}), self.given.node.save_as: output}
@@ -66,23 +88,46 @@ class Step:
     @property
     def shown(self) -> dict[str, Any]:
         """Dump what this type of node was configured with, as the step records it."""
+        told = self.config if self.told is None else self.told
         left_out = COMMON | nodes.types()[self.given.node.type].keeps_out
-        shown: dict[str, Any] = self.config.model_dump(mode="json", by_alias=True, exclude=left_out)
+        shown: dict[str, Any] = told.model_dump(mode="json", by_alias=True, exclude=left_out)
         return shown
 
 
+def ids_of(given: StepInput) -> dict[str, str]:
+    """Name whom and what a decision is made for."""
+    found = {"workflow": given.workflow_id, "execution": given.execution_id, "lead": given.lead_id}
+    return {"node": given.node.id, **{name: str(value) for name, value in found.items() if value}}
+
+
 def prepare(
-    node_type: type[NodeType], given: StepInput, *, lead: Mapping[str, Any] | None, now: datetime
+    node_type: type[NodeType],
+    given: StepInput,
+    *,
+    lead: Mapping[str, Any] | None,
+    now: datetime,
+    written: Mapping[str, str] | None = None,
 ) -> Step:
-    """Render a node's config against the scope; raises StepFailed naming the field."""
+    """Render a node's config against the scope and its links; raises StepFailed naming the field.
+
+    What is remembered is rendered with placeholders: a filter may have changed a link beyond recognition.
+    """
     scope = given.scope if lead is None else {**given.scope, **pick({"lead": lead}, given.node.reads)}
     zone = str((lead or {}).get("timezone") or given.zone)
-    raw = given.node.config
-    for path, marker, value in marked_values(node_type.Config, raw):
-        if marker.kind != "rule":
-            name = ".".join(map(str, path))
-            raw = replaced(raw, path, _render(name, value, marker, scope=scope, now=now, zone=zone))
-    return Step(given, _validated(node_type, raw), scope, now, zone)
+
+    def configured(with_links: Mapping[str, str]) -> NodeConfig:
+        seen = {**scope, "links": with_links} if with_links else scope
+        raw = given.node.config
+        for path, marker, value in marked_values(node_type.Config, raw):
+            if marker.kind != "rule":
+                name = ".".join(map(str, path))
+                raw = replaced(raw, path, _render(name, value, marker, scope=seen, now=now, zone=zone))
+        return _validated(node_type, raw)
+
+    if not written:
+        return Step(given, configured({}), scope, now, zone)
+    told = configured(links.placeholders(written))
+    return Step(given, configured(written), scope, now, zone, written, told)
 
 
 def _render(name: str, value: Any, marker: Marker, *, scope: Scope, now: datetime, zone: str) -> Any:

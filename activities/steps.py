@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import links
 from activities import nodes as effects_by_node
 from activities.containment import Escaped, TookTooLong, contained
 from activities.errors import StepDeferred, StepFailed, StepPostponed
@@ -19,9 +20,8 @@ from activities.step import Step, prepare
 from activities.world import World
 from db import leads
 from workflows import nodes
-from workflows.graph import step_key
 from workflows.messages import Outcome, StepInput
-from workflows.nodetype import NodeType, Refused, Situation, common
+from workflows.nodetype import NodeType, Refused, common
 from workflows.run import UNTOUCHED
 
 LONGEST_DELAY = 30 * 86400
@@ -56,7 +56,7 @@ class Steps:
         return activity.defn(name=UNTOUCHED)(run)
 
     async def _carry_out(self, node_type: type[NodeType], given: StepInput) -> Outcome:
-        if node_type.decides:
+        if node_type.decides and not node_type.asks:
             return await self._guarded(node_type, given, lambda step: self._decide(node_type, step))
         effect = effects_by_node.effect_of(node_type)
         return await self._guarded(node_type, given, lambda step: effect(step, self._world))
@@ -68,7 +68,9 @@ class Steps:
         began = perf_counter()
         try:
             lead = await self._fresh_lead(given)
-            step = prepare(node_type, given, lead=lead, now=datetime.now(UTC))
+            now = datetime.now(UTC)
+            written = links.of_step(given, self._world, now)
+            step = prepare(node_type, given, lead=lead, now=now, written=written)
             measured("input", step.shown)
             given_back = await contained(act(step), seconds=time_of(node_type, given))
             outcome = sealed(given_back, step, node_type, lead)
@@ -102,31 +104,12 @@ class Steps:
             return await leads.scope(session, given.workspace_id, given.lead_id)
 
     async def _decide(self, node_type: type[NodeType], step: Step) -> Outcome:
-        given = step.given
-        situation = Situation(
-            step.config,
-            step.scope,
-            step.now,
-            step.zone,
-            edges=given.edges,
-            ids=ids_of(given),
-            key=step_key(given.node.id, given.visit),
-            heard=given.heard,
-            entered_at=given.entered_at,
-            visit=given.visit,
-        )
-        return node_type.decide(situation)
+        return node_type.decide(step.situation())
 
     async def _pass(self, node_type: type[NodeType], step: Step) -> Outcome:
         if not node_type.passes:
             raise StepFailed("input_too_large", "All that this node's templates name is too large to send.")
         return node_type.pass_through(step.config, step.given.trigger, step.given.inputs)
-
-
-def ids_of(given: StepInput) -> dict[str, str]:
-    """Name whom and what a decision is made for."""
-    found = {"workflow": given.workflow_id, "execution": given.execution_id, "lead": given.lead_id}
-    return {"node": given.node.id, **{name: str(value) for name, value in found.items() if value}}
 
 
 def runs_on(node_type: type[NodeType], queue: str | None) -> bool:

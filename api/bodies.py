@@ -21,9 +21,10 @@ class Door:
 
 
 PUBLIC = Door("/f/", 64 * 1024, 32, takes_forms=True)
+LINKS = (Door("/a/", 4 * 1024, 4, takes_forms=True), Door("/u/", 4 * 1024, 4, takes_forms=True))
 HOOKS = Door("/hooks/", 64 * 1024, 32)
 API = Door("/", 4 * 1024 * 1024, 64)
-DOORS = (PUBLIC, HOOKS, API)
+DOORS = (PUBLIC, HOOKS, *LINKS, API)
 PATIENCE = 10.0
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 

@@ -4,6 +4,7 @@ Each wrapper runs in `Database.door()`. The functions belong to the owner's role
 search path; a test holds this list against the catalogue.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -19,9 +20,11 @@ DOORS = frozenset(
         "door_awaited_executions",
         "door_claim_cancels",
         "door_claim_queued",
+        "door_claim_wakes",
         "door_create_workspace",
         "door_delete_user",
         "door_due_deliveries",
+        "door_end_wakes",
         "door_execution",
         "door_form",
         "door_hook",
@@ -99,6 +102,18 @@ class Claim:
 
     workspace_id: UUID
     execution_id: UUID
+
+
+@dataclass(frozen=True)
+class Wake:
+    """An event that an open run is to be told of; the caller holds it now."""
+
+    workspace_id: UUID
+    id: UUID
+    execution_id: UUID
+    event_id: UUID
+    event_type: str
+    happened_at: datetime
 
 
 @dataclass(frozen=True)
@@ -237,6 +252,20 @@ async def claim_cancels(session: AsyncSession, *, limit: int, stale_seconds: flo
     values = {"limit": limit, "stale_after": timedelta(seconds=stale_seconds)}
     rows = await _rows(session, "door_claim_cancels(:limit, :stale_after)", values)
     return [Claim(**row) for row in rows]
+
+
+async def claim_wakes(session: AsyncSession, *, limit: int, worker: str, stale_seconds: float) -> list[Wake]:
+    """Take wakes of runs that Temporal has, the oldest event first; two claimers never get the same one."""
+    values = {"limit": limit, "worker": worker, "stale_after": timedelta(seconds=stale_seconds)}
+    rows = await _rows(session, "door_claim_wakes(:limit, :worker, :stale_after)", values)
+    return [Wake(**row) for row in rows]
+
+
+async def end_wakes(session: AsyncSession, wakes: Sequence[Wake]) -> int:
+    """Delete wakes that are done and say how many there still were."""
+    statement = text("SELECT door_end_wakes(CAST(:workspaces AS uuid[]), CAST(:ids AS uuid[]))")
+    values = {"workspaces": [wake.workspace_id for wake in wakes], "ids": [wake.id for wake in wakes]}
+    return int((await session.execute(statement, values)).scalar_one())
 
 
 async def open_executions(session: AsyncSession, *, silent_for: timedelta, limit: int) -> list[OpenExecution]:

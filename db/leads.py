@@ -262,6 +262,21 @@ async def remove(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> bo
     return removed.first() is not None
 
 
+async def unsubscribe(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> str | None:
+    """Send a lead's address no more marketing, whatever form it came in by; None if the lead is unknown."""
+    email = (select(Lead.email).where(*_one(workspace_id, lead_id))).scalar_subquery()
+    left = await session.execute(
+        update(Lead)
+        .where(Lead.workspace_id == workspace_id, Lead.email == email, Lead.unsubscribed_at.is_(None))
+        .values(unsubscribed_at=func.now())
+        .returning(Lead.id)
+    )
+    for each in left.scalars().all():
+        await add_event(session, workspace_id, each, "UNSUBSCRIBED")
+    query = select(Lead.email).where(*_one(workspace_id, lead_id))
+    return (await session.execute(query)).scalar_one_or_none()
+
+
 async def set_fields(
     session: AsyncSession, workspace_id: UUID, lead_id: UUID, answers: Mapping[str, str | None]
 ) -> set[str]:
@@ -349,16 +364,25 @@ async def events(
 
 
 async def events_since(
-    session: AsyncSession, workspace_id: UUID, lead_id: UUID, *, types: Collection[str], since: datetime
+    session: AsyncSession,
+    workspace_id: UUID,
+    lead_id: UUID,
+    *,
+    types: Collection[str],
+    since: datetime,
+    told: Collection[UUID] = (),
 ) -> Sequence[LeadEvent]:
-    """List a lead's events of these types since a moment, oldest first; of very many, the newest thousand."""
+    """List a lead's events of these types, oldest first: those since a moment and those named by their ids.
+
+    Of very many, the newest thousand.
+    """
     query = (
         select(LeadEvent)
         .where(
             LeadEvent.workspace_id == workspace_id,
             LeadEvent.lead_id == lead_id,
             LeadEvent.event_type.in_(types),
-            LeadEvent.created_at >= since,
+            or_(LeadEvent.created_at >= since, LeadEvent.id.in_(told)),
         )
         .order_by(LeadEvent.id.desc())
         .limit(1000)

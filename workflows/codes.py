@@ -58,6 +58,20 @@ CODES: Mapping[str, Mapping[str, Code]] = {
         ),
         "workflow_paused": Code("The workflow to be started is paused.", "Resume it."),
     },
+    "Links": {
+        "link_not_sent": Code(
+            "A link stands where others than its addressee could read it.",
+            "Use it in the text of a mail or in a request.",
+        ),
+        "no_approval_ahead": Code(
+            "A link approves or rejects, and no approval follows.",
+            "Connect the node to a LOGIC_APPROVAL, or leave the link out.",
+        ),
+        "several_approvals_ahead": Code(
+            "A link could lead to any of several approvals.",
+            "Let one approval come first, or name its approvers.",
+        ),
+    },
     "Loops": {
         "bad_target": Code("A jump goes to the trigger or to itself.", "Name a node between them."),
         "empty_loop": Code("Nothing leaves a loop by `each`.", "Connect the handle `each`."),

@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from workflows.messages import Command, Heard
-from workflows.nodes.logic_approval import event_type
+from workflows.nodes.logic_approval import decided, event_type
 from workflows.run import Event, Run
 
 
@@ -20,8 +20,8 @@ class Controlled(ABC):
         self._run = run
         self._news: set[str] = set()
         """Waiting steps that have something to look at."""
-        self._meanwhile: dict[str, set[str]] = {}
-        """What was heard while a step looks: it may have looked past it."""
+        self._looking: dict[str, set[str]] = {}
+        """Steps at work, and the types of what was heard meanwhile: it may have come too late for them."""
 
     @workflow.signal(name="event")
     def hear(self, event: Heard) -> None:
@@ -29,7 +29,7 @@ class Controlled(ABC):
         self._run.hear(event)
         waiting = self._run.state.sleeping.items()
         self._news.update(key for key, outcome in waiting if event.type in outcome.waits_for)
-        for types in self._meanwhile.values():
+        for types in self._looking.values():
             types.add(event.type)
 
     @workflow.update
@@ -82,11 +82,11 @@ class Controlled(ABC):
 
     @approve.validator
     def _may_approve(self, command: Command) -> None:
-        self._expect_asked(command.step)
+        self._expect_asked(command)
 
     @reject.validator
     def _may_reject(self, command: Command) -> None:
-        self._expect_asked(command.step)
+        self._expect_asked(command)
 
     def _take_decision(self, command: Command, *, approved: bool) -> None:
         data = {"approved": approved, "by": command.by, "comment": command.comment}
@@ -96,10 +96,16 @@ class Controlled(ABC):
         is_held = key in self._run.state.held
         refuse_unless(is_held, "step_not_held", f"The step {key} is not held by a failure.")
 
-    def _expect_asked(self, key: str) -> None:
+    def _expect_asked(self, command: Command) -> None:
+        key = command.step
+        before = decided(self._run.state.inbox, key, command.by) if command.once else None
+        word = "approved" if before else "rejected"
+        refuse_unless(before is None, "already_decided", f"{command.by} has {word} already.", word)
         outcome = self._run.state.sleeping.get(key)
         asks = outcome is not None and event_type(key) in outcome.waits_for
-        refuse_unless(asks, "step_not_asking", f"The step {key} does not wait for a decision.")
+        # Who was asked first may decide while others are still being asked.
+        is_asking = key in self._looking and self._run.type_of(self._run.node_of(key)).asks
+        refuse_unless(asks or is_asking, "step_not_asking", f"The step {key} does not wait for a decision.")
 
     @abstractmethod
     def _go_on(self) -> None:
@@ -110,7 +116,7 @@ class Controlled(ABC):
         """Carry on with what came of a step."""
 
 
-def refuse_unless(allowed: bool, type_: str, message: str) -> None:
+def refuse_unless(allowed: bool, type_: str, message: str, *details: str) -> None:
     """Refuse an update."""
     if not allowed:
-        raise ApplicationError(message, type=type_, non_retryable=True)
+        raise ApplicationError(message, *details, type=type_, non_retryable=True)

@@ -74,6 +74,11 @@ class Placed(Spot):
         return self.type is None or not self.type.never_runs
 
     @property
+    def asks(self) -> bool:
+        """Tell whether it waits for decisions of people."""
+        return self.type is not None and self.type.asks and not (self.config and self.config.disabled)
+
+    @property
     def save_as(self) -> str:
         """Name its output under `steps.`."""
         return (self.config.save_as if self.config else None) or self.id
@@ -162,6 +167,17 @@ class Drawing:
                     seen.add(line.edge.target)
                     waiting.append(line.edge.target)
         return frozenset(seen)
+
+    def approvals_after(self, node_id: str) -> tuple[str, ...]:
+        """Name the approvals that come next after a node: those that the fewest connections lead to."""
+        seen, level = {node_id}, [node_id]
+        while level:
+            ahead = dict.fromkeys(line.edge.target for one in level for line in self.outgoing[one])
+            level = [one for one in ahead if one not in seen]
+            seen.update(level)
+            if found := tuple(one for one in level if self.by_id[one].asks):
+                return found
+        return ()
 
     @cached_property
     def order(self) -> tuple[str, ...]:

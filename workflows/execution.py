@@ -172,6 +172,7 @@ class ExecutionWorkflow(Controlled):
             self._failure = failed(node, key, StepError(type="defect", message=str(error)))
         finally:
             self._branches.pop(key, None)
+            self._looking.pop(key, None)
 
     def _recover(self, key: str, node: Node, error: StepError) -> None:
         events = self._run.fail(key, error)
@@ -186,16 +187,28 @@ class ExecutionWorkflow(Controlled):
         """Do a step's work; while it rests, wait for its time or look again at what came."""
         state = self._run.state
         state.entered.setdefault(key, workflow.now())
-        outcome = state.sleeping.get(key) or await self._look(key, node)
+        outcome = state.sleeping.get(key) or await self._work(key, node)
         while outcome.rests:
+            self._note_news(key, outcome)
             state.sleeping[key] = outcome
             if self._draining:
                 # The run that continues this one waits for the rest; here it would hold the drain up.
                 raise asyncio.CancelledError
             if await self._rest(key, node, outcome):
                 return outcome
-            outcome = await self._look(key, node)
+            outcome = await self._work(key, node)
+            if outcome.rests:
+                # What it hears makes a long history, too.
+                self._launch([])
         return outcome
+
+    def _note_news(self, key: str, outcome: Outcome) -> None:
+        """Look again at what was heard while the step looked, or by the run that this one continues."""
+        heard = self._looking.pop(key, None)
+        if heard is None:
+            heard = {event.type for event in self._run.state.inbox}
+        if heard.intersection(outcome.waits_for):
+            self._news.add(key)
 
     async def _rest(self, key: str, node: Node, outcome: Outcome) -> bool:
         """Sleep; True when the step's time has come, False when there is something to look at."""
@@ -215,19 +228,9 @@ class ExecutionWorkflow(Controlled):
         self._run.state.lead = None
         return False
 
-    async def _look(self, key: str, node: Node) -> Outcome:
-        """Do the step's work, and note what it waits for and what came while it worked."""
-        self._news.discard(key)
-        heard = self._meanwhile[key] = set()
-        try:
-            outcome = await self._work(key, node)
-        finally:
-            del self._meanwhile[key]
-        if not heard.isdisjoint(outcome.waits_for):
-            self._news.add(key)
-        return outcome
-
     async def _work(self, key: str, node: Node) -> Outcome:
+        self._news.discard(key)
+        self._looking[key] = set()
         node_type = self._run.type_of(node)
         step = self._step(key, node)
         if node_type.queue is None:
@@ -329,9 +332,6 @@ class ExecutionWorkflow(Controlled):
 
     async def _continue_as_new(self) -> None:
         await workflow.wait_condition(workflow.all_handlers_finished)
-        for key in self._news:
-            # What came too late to be looked at here is looked at there.
-            self._run.state.sleeping.pop(key, None)
         # Between two histories a run may change to newer code; where workers have no build this says nothing.
         upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
         workflow.continue_as_new(self._onward(), initial_versioning_behavior=upgrade)

@@ -47,6 +47,8 @@ class Node(Frozen):
     reads: tuple[str, ...] = ()
     """Dotted paths of the scope that its templates and conditions name, worked out at publish."""
     loop: Loop | None = None
+    approval: str | None = None
+    """The node to which `links.approve` and `links.reject` of its templates lead."""
 
 
 class Edge(Frozen):

@@ -81,6 +81,8 @@ class Command(Frozen):
     step: str = ""
     """The step's key `<node id>:<visit>`, where the command is about one."""
     comment: str = ""
+    once: bool = False
+    """A decision that does not replace an earlier one of the same person."""
 
 
 class Facts(Frozen):
@@ -104,6 +106,8 @@ class RunState(BaseModel):
     vars: dict[str, JsonValue] = Field(default_factory=dict)
     lead: dict[str, JsonValue] | None = None
     """None: there is none, or it may have changed while the run slept; the next reader loads it."""
+    zone: str | None = None
+    """The lead's time zone, as it was last known."""
     ready: list[str] = Field(default_factory=list)
     """Keys of steps that are decided to run and have not ended."""
     sleeping: dict[str, Outcome] = Field(default_factory=dict)

@@ -273,12 +273,18 @@ class NodeType:
     requires_lead: ClassVar[bool] = False
     changes_lead: ClassVar[bool] = False
     """Other steps must read the lead again after it."""
+    zoned: ClassVar[bool] = False
+    """It reckons in the lead's time zone, and so reads the lead again after a sleep."""
     recovers: ClassVar[bool] = True
     """Its failure obeys `onError`."""
     keeps_out: ClassVar[frozenset[str]] = frozenset()
     """Config fields that the step's recorded input leaves out."""
     decides: ClassVar[bool] = False
     """It has a pure `decide`; otherwise `activities/nodes/` holds its effect."""
+    asks: ClassVar[bool] = False
+    """It waits for the decisions of people: `links.approve` leads to it, and an effect asks them."""
+    sends: ClassVar[bool] = False
+    """Its templates may name `links`: what it renders goes out and is not kept."""
 
     @classmethod
     def kind(cls) -> str:
@@ -304,6 +310,11 @@ class NodeType:
     def takes_one_way(cls, config: NodeConfig) -> bool:
         """Tell whether a run leaves a node with this config by one handle only."""
         return True
+
+    @classmethod
+    def awaits(cls, config: NodeConfig) -> tuple[str, ...]:
+        """Name the types of lead events of which a run with such a node is to be told."""
+        return ()
 
     @classmethod
     def flaws(cls, config: NodeConfig, edges: tuple[EdgeRule, ...]) -> list[Problem]:

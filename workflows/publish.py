@@ -1,10 +1,12 @@
 """From the draft to the graph that runs: what a run needs and no more, in an order of its own."""
 
-from workflows import conditions, templates
+from workflows import conditions, nodes, templates
 from workflows.drawing import Drawing, Line, Placed
 from workflows.graph import Edge, Graph, Node
 from workflows.nodetype import NodeConfig, marked_values
 from workflows.reactflow import Draft, DraftEdge, DraftNode
+
+DECIDING = frozenset({"links.approve", "links.reject"})
 
 
 class NotPublishable(ValueError):
@@ -21,11 +23,11 @@ def compile(draft: Draft) -> Graph:  # noqa: A001 - it is what publishing does; 
 
 def graph_of(drawing: Drawing) -> Graph:
     """Make the graph of a drawing."""
-    nodes = (_node(placed, drawing.outgoing[placed.id]) for placed in drawing.placed if placed.runs)
-    edges = (_edge(line) for line in drawing.lines)
+    drawn = (_node(placed, drawing) for placed in drawing.placed if placed.runs)
+    lines = (_edge(line) for line in drawing.lines)
     return Graph(
-        nodes=tuple(sorted(nodes, key=lambda node: node.id)),
-        edges=tuple(sorted(edges, key=lambda edge: edge.id)),
+        nodes=tuple(sorted(drawn, key=lambda node: node.id)),
+        edges=tuple(sorted(lines, key=lambda edge: edge.id)),
     )
 
 
@@ -48,10 +50,22 @@ def draft_of(graph: Graph) -> Draft:
     )
 
 
-def _node(placed: Placed, leaving: tuple[Line, ...]) -> Node:
+def awaited(graph: Graph) -> tuple[str, ...]:
+    """Name the types of lead events that a run of this graph may wait for."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        node_type = nodes.types()[node.type]
+        if not node.disabled:
+            found.update(node_type.awaits(node_type.Config(**node.config)))
+    return tuple(sorted(found))
+
+
+def _node(placed: Placed, drawing: Drawing) -> Node:
     if placed.type is None or placed.config is None:
         raise NotPublishable(placed.id)
     config = placed.config
+    reads = _config_reads(type(config), placed) | _rule_reads(drawing.outgoing[placed.id])
+    asked = drawing.approvals_after(placed.id) if reads & DECIDING else ()
     return Node(
         id=placed.id,
         type=placed.type.name,
@@ -62,7 +76,8 @@ def _node(placed: Placed, leaving: tuple[Line, ...]) -> Node:
         on_error=config.on_error,
         save_as=placed.save_as,
         loop=placed.type.loop(config),
-        reads=tuple(sorted(_config_reads(type(config), placed) | _rule_reads(leaving))),
+        reads=tuple(sorted(reads)),
+        approval=asked[0] if asked else None,
     )
 
 

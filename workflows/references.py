@@ -159,15 +159,40 @@ class _References:
             return self._of_step(parts, placed, own=own, printed=printed)
         if scope == "vars":
             return self._of_variable(parts, placed)
+        return self._of_scope(scope, parts) or self._of_place(path, placed, printed=printed)
+
+    def _of_place(self, path: str, placed: Placed, *, printed: bool) -> Finding | None:
+        """Say why a path that exists leads nowhere for this node."""
+        scope, name = path.split(".")[:2]
         if scope == "loop" and not self._is_in_loop(placed):
             message = f"`{path}`: no LOGIC_FOR_EACH runs `{placed.id}` for its items."
             remedy = "Move it behind the handle `each` of one, or name something else."
             return Finding("not_in_loop", message, remedy)
-        told = self._of_scope(scope, parts)
-        if told is None and scope == "lead" and printed and not self._around.has_lead:
+        if scope == "links":
+            return self._of_link(name, placed)
+        if scope == "lead" and printed and not self._around.has_lead:
             message = f"What starts the run brings no lead, so `{path}` is missing and fails this step."
             return Finding("no_lead", message, f"{LEAD_REMEDY} Or add `| default: …`.", "warning")
-        return told
+        return None
+
+    def _of_link(self, name: str, placed: Placed) -> Finding | None:
+        """Say why a link may not stand here; it is a secret of whom it is sent to."""
+        if placed.type is None or not placed.type.sends:
+            message = f"`links.{name}` would be kept where others can read it."
+            return Finding("link_not_sent", message, "Use it in the text of a mail or in a request.")
+        if name == "unsubscribe":
+            return None
+        found = self._drawing.approvals_after(placed.id)
+        if len(found) == 1:
+            return None
+        if not found:
+            message = f"`links.{name}` has nothing to decide: no approval comes after `{placed.id}`."
+            remedy = "Connect it to a LOGIC_APPROVAL, or leave the link out."
+            return Finding("no_approval_ahead", message, remedy)
+        listed = ", ".join(f"`{one}`" for one in found)
+        message = f"`links.{name}` could lead to any of {listed}."
+        remedy = "Let one approval come first, or name its approvers."
+        return Finding("several_approvals_ahead", message, remedy)
 
     def _of_scope(self, scope: str, parts: list[str]) -> Finding | None:
         found = shapes.follow(self._around.scope(scope), parts)

@@ -110,7 +110,7 @@ class Run:
         """Take in what the `begin` activity found."""
         facts: dict[str, JsonValue] = {"id": str(self._execution_id), "version": self._version}
         self.facts = Facts(workspace=begun.workspace, workflow=begun.workflow, execution=facts)
-        self.state.lead = begun.lead
+        self._meet(begun.lead)
 
     def start(self) -> list[Event]:
         """Enter at the trigger."""
@@ -208,7 +208,7 @@ class Run:
 
     def must_load_lead(self, node: Node) -> bool:
         """Tell whether the step has to read the lead itself, because the run slept since."""
-        return self.state.lead is None and names_lead(node.reads)
+        return self.state.lead is None and (names_lead(node.reads) or self.type_of(node).zoned)
 
     def edge_rules(self, node: Node) -> tuple[EdgeRule, ...]:
         """Return the rules on the edges that leave a node."""
@@ -236,9 +236,8 @@ class Run:
         return {"heard": tuple(state.inbox), "retries": state.retries.get(key, 0), **times}
 
     def zone(self) -> str:
-        """Return the lead's time zone, else the workspace's (nodes.md, Conditions)."""
-        lead = self.state.lead or {}
-        return str(lead.get("timezone") or self.facts.workspace.get("timezone") or "UTC")
+        """Return the lead's time zone as last known, else the workspace's (nodes.md, Conditions)."""
+        return str(self.state.zone or self.facts.workspace.get("timezone") or "UTC")
 
     def _scope(self, node_id: str, visit: int) -> Scope:
         return {
@@ -276,6 +275,12 @@ class Run:
                 return outputs[source]
         return self.state.outputs.get(source)
 
+    def _meet(self, lead: dict[str, JsonValue] | None) -> None:
+        """Know the lead as it stands; its zone is known on while the run sleeps."""
+        self.state.lead = lead
+        zone = (lead or {}).get("timezone")
+        self.state.zone = zone if isinstance(zone, str) else None
+
     def _remember(self, key: str, node: Node, outcome: Outcome) -> None:
         state = self.state
         innermost = next(self._walk.items_around(node.id, self.place_of(key)[1]), None)
@@ -285,7 +290,8 @@ class Run:
             frame = innermost[0].frame(innermost[1])
             state.item_outputs.setdefault(frame, {})[node.id] = outcome.output
         state.vars.update(outcome.vars or {})
-        state.lead = outcome.lead if outcome.lead is not None else state.lead
+        if outcome.lead is not None:
+            self._meet(outcome.lead)
         state.ending = outcome.ending or state.ending
         self._close(key)
 

@@ -19,6 +19,7 @@ FIXED: Mapping[str, Shape] = {
     "workspace": shapes.of_names(("id", "name", "slug", "timezone"), _TEXT),
     "workflow": shapes.of_names(("id", "name"), _TEXT),
     "execution": shapes.of_object({"id": _TEXT, "version": shapes.of_kind("number")}),
+    "links": shapes.of_names(("approve", "reject", "unsubscribe"), _TEXT),
     "loop": shapes.of_object(
         {"item": ANY, "index": shapes.of_kind("number"), "count": shapes.of_kind("number"), "outer": ANY}
     ),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities import mailing
+from activities import links, mailing
 from activities.mailing import Errand, Letter, Reserved, Unwanted
 from activities.step import Step
 from activities.world import World
@@ -20,7 +20,7 @@ async def run(step: Step, world: World) -> Outcome:
     """Send the mail, and write the lead's event with its confirmation."""
 
     async def write(session: AsyncSession) -> Letter | Unwanted:
-        return letter(step, await _lead(session, step))
+        return letter(step, await _lead(session, step), world)
 
     async def tell(session: AsyncSession, reserved: Reserved) -> None:
         await _tell(session, step, reserved)
@@ -36,7 +36,7 @@ async def _lead(session: AsyncSession, step: Step) -> Contact | None:
     return await leads.contact(session, step.workspace_id, step.given.lead_id)
 
 
-def letter(step: Step, lead: Contact | None) -> Letter | Unwanted:
+def letter(step: Step, lead: Contact | None, world: World) -> Letter | Unwanted:
     """Address the mail, or say why it is not sent."""
     config: Config = step.config
     to, reason = recipient(step, lead)
@@ -50,6 +50,10 @@ def letter(step: Step, lead: Contact | None) -> Letter | Unwanted:
         subject=config.email_subject,
         html=config.email_body,
         text=config.email_text,
+        # The mail programs' own button; to be had where the mail goes to the lead itself.
+        unsubscribe_url=links.unsubscribe(step.given, world)
+        if config.message_class == "marketing" and lead is not None and to == lead.email
+        else None,
     )
 
 
@@ -69,14 +73,15 @@ async def _tell(session: AsyncSession, step: Step, reserved: Reserved) -> None:
     if step.given.lead_id is None:
         return
     config: Config = step.config
+    subject = links.hidden(config.email_subject, step.links)
     await leads.add_event(
         session,
         step.workspace_id,
         step.given.lead_id,
         EVENT,
-        description=f"Sent “{config.email_subject}”",
+        description=f"Sent “{subject}”",
         metadata={
-            "email_subject": config.email_subject,
+            "email_subject": subject,
             "to": reserved.letter.to[0],
             "message_id": reserved.message_id,
             "message_class": config.message_class,

@@ -1,7 +1,9 @@
 """Looks at what happened to the lead: the database is the truth, what the run was told only wakes it."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from activities.step import Step
 from activities.world import World
@@ -14,18 +16,20 @@ async def run(step: Step, world: World) -> Outcome:
     """Weigh the events since the run, or the node, began."""
     config: Config = step.config
     entered = step.given.entered_at or step.now
-    since = entered if config.lookback == "node_start" else step.given.began_at or entered
+    is_late = config.lookback == "node_start"
+    since = entered if is_late else step.given.began_at or entered
     types = {awaited.type for awaited in config.events}
-    told = [
-        event for event in step.given.heard if event.id is None and event.type in types and event.at >= since
-    ]
-    lead, happened = await _happened(step, world, types, since)
+    heard = [event for event in step.given.heard if event.type in types]
+    said = [event for event in heard if event.id is None and event.at >= since]
+    # What it was told of counts, although it may have happened while the run waited to be started.
+    told = () if is_late else [UUID(event.id) for event in heard if event.id is not None]
+    lead, happened = await _happened(step, world, types, since, told)
     scope = {**step.scope, "lead": lead}
-    return weigh(config, [*told, *happened], scope=scope, entered_at=entered, now=step.now, zone=step.zone)
+    return weigh(config, [*said, *happened], scope=scope, entered_at=entered, now=step.now, zone=step.zone)
 
 
 async def _happened(
-    step: Step, world: World, types: set[str], since: datetime
+    step: Step, world: World, types: set[str], since: datetime, told: Collection[UUID]
 ) -> tuple[dict[str, Any], list[Heard]]:
     """Read the lead as it stands now, and its events."""
     lead_id = step.given.lead_id
@@ -33,7 +37,9 @@ async def _happened(
         return {}, []
     async with world.database.workspace(step.workspace_id) as session:
         lead = await leads.scope(session, step.workspace_id, lead_id)
-        events = await leads.events_since(session, step.workspace_id, lead_id, types=types, since=since)
+        events = await leads.events_since(
+            session, step.workspace_id, lead_id, types=types, since=since, told=told
+        )
     return lead or {}, [
         Heard(type=event.event_type, at=event.created_at, id=str(event.id), data=event.event_metadata)
         for event in events

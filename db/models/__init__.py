@@ -3,7 +3,14 @@
 from db.models.analytics import WorkspaceDailyStat
 from db.models.base import Base
 from db.models.billing import Subscription, SubscriptionPlan, UsageEvent, UsageQuota
-from db.models.executions import Effect, ExecutionLog, ExecutionStep, MirrorCursor, WorkflowExecution
+from db.models.executions import (
+    Effect,
+    EventWake,
+    ExecutionLog,
+    ExecutionStep,
+    MirrorCursor,
+    WorkflowExecution,
+)
 from db.models.iam import ApiKey, IdempotencyKey, OAuthCredential, User, Workspace, WorkspaceMember
 from db.models.leads import Lead, LeadEvent, LeadFieldData
 from db.models.webhooks import WebhookDelivery, WebhookEndpoint
@@ -13,6 +20,7 @@ __all__ = [
     "ApiKey",
     "Base",
     "Effect",
+    "EventWake",
     "ExecutionLog",
     "ExecutionStep",
     "FormField",

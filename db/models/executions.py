@@ -1,4 +1,4 @@
-"""Executions, steps, logs, effects and the mirror's cursors (ERD §13-15, design §6-7)."""
+"""Executions, steps, logs, effects, wakes and the mirror's cursors (ERD §13-15, design §6-7)."""
 
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from db.models.base import (
     Base,
+    Created,
     Tenant,
     Timestamps,
     door_index,
@@ -18,6 +19,7 @@ from db.models.base import (
     json_column,
     one_of,
     parent,
+    unique,
 )
 
 TRIGGER_TYPES = ("FORM", "MANUAL", "WEBHOOK", "SCHEDULE", "LEAD_EVENT", "API", "WORKFLOW")
@@ -196,6 +198,24 @@ class Effect(Base):
     output: Mapped[dict[str, Any] | None]
     reserved_at: Mapped[datetime] = mapped_column(server_default=func.now())
     confirmed_at: Mapped[datetime | None]
+
+
+class EventWake(Tenant, Created, Base):
+    """An event of its lead that an open run is to be told of; it goes once Temporal has the signal."""
+
+    __tablename__ = "event_wakes"
+    __table_args__ = (
+        parent("execution_id", "workflow_executions"),
+        parent("event_id", "lead_events"),
+        unique("event_id", "event_id", "execution_id"),
+        indexed("event_wakes_execution_id", "execution_id"),
+        door_index("door_event_wakes_created_at", "created_at"),
+    )
+
+    execution_id: Mapped[UUID]
+    event_id: Mapped[UUID]
+    lock_acquired_at: Mapped[datetime | None]
+    locked_by: Mapped[str | None]
 
 
 class MirrorCursor(Base):

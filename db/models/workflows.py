@@ -127,6 +127,8 @@ class WorkflowVersion(Tenant, Base):
     """React Flow's JSON as it was drawn; the graph has lost positions, notes and what we don't know."""
     form: Mapped[list[Any] | None]
     """The form's fields as they stood; the form itself is not versioned."""
+    awaits: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
+    """Types of lead events that its runs may wait for: they are told of no others."""
     published_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     published_by: Mapped[UUID | None] = mapped_column(user_link("published_by"))
 

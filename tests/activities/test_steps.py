@@ -31,7 +31,7 @@ async def test_every_node_that_runs_has_its_activity(stage: Stage):
     local, mail, webhooks = names(steps, None), names(steps, "mail"), names(steps, "webhooks")
     runs = {t.name for t in nodes.types().values() if not (t.passes or t.never_runs)}
     assert local | mail | webhooks | names(steps, "http") == runs | {UNTOUCHED}
-    assert mail == {"ACTION_SEND_EMAIL", "ACTION_NOTIFY_TEAM"}
+    assert mail == {"ACTION_SEND_EMAIL", "ACTION_NOTIFY_TEAM", "LOGIC_APPROVAL"}
     assert webhooks == {"ACTION_DELIVER_WEBHOOK"}
     assert "ACTION_SEND_EMAIL" in local
 

@@ -35,6 +35,7 @@ class Recorder:
     checked: list[Rerun] = field(default_factory=list)
     failure: Exception | None = None
     reachable: bool = True
+    knows_runs: bool = True
 
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         self.started.append(execution_id)
@@ -64,7 +65,7 @@ class Recorder:
         if self.failure is not None:
             raise self.failure
         self.told.append((execution_id, event))
-        return True
+        return self.knows_runs
 
     async def check_rerun(self, rerun: Rerun, graph: Graph, trigger_id: str) -> None:
         self.checked.append(rerun)

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.anyio
 LOGIC = [name for name, node_type in nodes.types().items() if node_type.decides]
 CONFIGS: dict[str, dict[str, Any]] = {
     "ACTION_UPDATE_LEAD": {"set": {"company": "Engines Ltd", "budget": "7000"}},
+    # Nobody is to be asked by mail.
+    "LOGIC_APPROVAL": {"message": "Send {{ lead.name }} the offer?"},
 }
 EFFECTS = {
     "ACTION_ADD_LEAD_EVENT": 6,

@@ -63,8 +63,7 @@ def queued(place: Place, **values: Any) -> WorkflowExecution:
     return WorkflowExecution(
         workspace_id=place.workspace_id,
         workflow_id=place.workflow_id,
-        workflow_version_id=place.version_id,
-        **{"trigger_type": "FORM", **values},
+        **{"workflow_version_id": place.version_id, "trigger_type": "FORM", **values},
     )
 
 

@@ -58,13 +58,17 @@ async def fill(database: Database, place: Place) -> None:
             ),
             m.LeadEvent(
                 **key,
+                id=(event_id := uuid7()),
                 lead_id=lead.id,
                 event_type="FORM_SUBMITTED",
                 triggered_by_user_id=place.user_id,
                 triggered_by_workflow_execution_id=execution.id,
             ),
         ],
-        [m.ExecutionLog(**run, execution_step_id=step.id, message="hello")],
+        [
+            m.ExecutionLog(**run, execution_step_id=step.id, message="hello"),
+            m.EventWake(**run, event_id=event_id),
+        ],
     ]
     async with database.workspace(place.workspace_id) as session:
         for level in levels:

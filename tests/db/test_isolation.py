@@ -215,7 +215,13 @@ async def test_users_and_workspaces_of_others_are_invisible(database: Database, 
 
 def ordered() -> list[Table]:
     """Sort parents before children; lead_events and workflow_versions are part of a cycle."""
-    last = {"workflow_versions": 1, "workflow_executions": 2, "lead_events": 4, "execution_logs": 5}
+    last = {
+        "workflow_versions": 1,
+        "workflow_executions": 2,
+        "lead_events": 4,
+        "execution_logs": 5,
+        "event_wakes": 5,
+    }
     return sorted(
         TENANT_TABLES,
         key=lambda t: (last.get(t.name, 3 if "execution_id" in t.c else 0), TENANT_TABLES.index(t)),

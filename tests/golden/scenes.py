@@ -1,6 +1,7 @@
 """What the golden histories tell: one small run for each node type, and each way in which a run can turn."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowHandle
 
+from db import leads
 from local import demo
 from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import EMAIL, House, ok
@@ -384,6 +386,56 @@ async def child_outlasts(house: House) -> list[Handle]:
     return await chained(house, await ended(house, parent))
 
 
+async def woken(house: House) -> list[Handle]:
+    """Wait for an event of the lead that comes from elsewhere, after one of its type that does not match."""
+    rule = {"field": "amount", "operator": ">=", "value": 10}
+    paid = {"id": "paid", "type": "PAID", "match": rule}
+    wait = node("wait", "LOGIC_WAIT_FOR_EVENT", events=[paid], timeout="P1D")
+    execution_id = await started(house, chain(FORM, wait, DONE))
+    run = await house.until(execution_id, lambda run: run["status"] == "waiting")
+    await happens(house, run["lead_id"], amount=5)
+    while await house.rows("SELECT 1 FROM event_wakes"):
+        await asyncio.sleep(0.05)
+    await happens(house, run["lead_id"], amount=15)
+    return [await ended(house, execution_id)]
+
+
+async def woken_later(house: House) -> list[Handle]:
+    """Go on in run after run while a branch waits for an event, which then comes."""
+    rule = {"field": "amount", "operator": ">=", "value": 10}
+    paid = {"id": "paid", "type": "PAID", "match": rule}
+    wait = node("wait", "LOGIC_WAIT_FOR_EVENT", events=[paid], timeout="P1D")
+    naps = [node(f"nap{number}", "LOGIC_DELAY", duration="PT2S") for number in (1, 2)]
+    drawn = graph(
+        *(FORM, wait, *naps, node("log", "UTILITY_LOG", message="awake"), DONE),
+        *(edge("form", "wait"), edge("wait", "done")),
+        *(edge("form", "nap1"), edge("nap1", "log"), edge("log", "nap2")),
+    )
+    execution_id = await started(house, drawn)
+    run = await house.until(execution_id, lambda run: run["status"] == "waiting")
+    await happens(house, run["lead_id"], amount=5)
+    await house.until_step(execution_id, "nap2", "completed")
+    await happens(house, run["lead_id"], amount=15)
+    return await chained(house, await ended(house, execution_id))
+
+
+async def happens(house: House, lead_id: str, **metadata: Any) -> None:
+    """Have the lead pay, as somebody else's doing."""
+    async with house.database.workspace(house.workspace_id) as session:
+        await leads.add_event(session, house.workspace_id, UUID(lead_id), "PAID", metadata=metadata)
+
+
+async def approvers_asked(house: House) -> list[Handle]:
+    """Ask two approvers by mail, of whom the first is put off; both decide by their links."""
+    approvers = ["ann@example.com", "bob@example.com"]
+    ask = node("ask", "LOGIC_APPROVAL", approvers=approvers, message="Now?", timeout="P1D", minApprovals=2)
+    execution_id = await started(house, chain(FORM, ask, DONE))
+    await house.until(execution_id, lambda run: run["status"] == "waiting")
+    for message in house.catcher.messages():
+        await ok(house.public.post(re.findall(r"/a/[A-Za-z0-9_-]+", message.text or "")[0]))
+    return [await ended(house, execution_id)]
+
+
 async def upkeep(house: House, *, job: str) -> list[Handle]:
     """Run one of the scheduled jobs."""
     handle: Handle = await house.temporal.start_workflow(
@@ -459,6 +511,9 @@ SCENES: dict[str, Scene] = {
     "on_error_fail": Scene(partial(on_error, policy="fail", ends="failed")),
     "cancelled": Scene(cancelled),
     "controlled": Scene(controlled),
+    "approvers_asked": Scene(approvers_asked, refusals=1),
+    "woken": Scene(woken),
+    "woken_later": Scene(woken_later, history_limit=12),
     "terminated": Scene(terminated),
     "quota_exceeded": Scene(quota_exceeded),
     "reset": Scene(reset),

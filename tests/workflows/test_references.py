@@ -82,3 +82,41 @@ def test_what_comes_by_hand_may_be_called_anything():
         node("a", message="{{ trigger.any.thing }} {{ lead.fields.x }}"),
     )
     assert found(*drawn, edges=("start>a",), fields=()) == []
+
+
+@pytest.mark.parametrize(
+    ("edges", "code"),
+    [
+        (("start>me", "me>ask"), None),
+        (("start>me", "me>between", "between>ask"), None),
+        (("start>me", "me>ask", "ask>next"), None),
+        (("start>ask", "ask>me"), "no_approval_ahead"),
+        (("start>me", "me>between"), "no_approval_ahead"),
+        (("start>me", "me>ask", "me>next"), "several_approvals_ahead"),
+    ],
+)
+def test_a_link_to_decide_leads_to_the_one_approval_that_comes_next(edges: tuple[str, ...], code: str | None):
+    told = errors(
+        START,
+        node("me", "ACTION_NOTIFY_TEAM", subject="x", body="{{ links.approve }}"),
+        *(node(name) for name in ("between",) if any(name in one for one in edges)),
+        *(node(name, "LOGIC_APPROVAL") for name in ("ask", "next") if any(name in one for one in edges)),
+        edges=edges,
+    )
+    assert [one for one in told if "approval" in one[0]] == (
+        [(code, "/nodes/1/data/config/body", "me")] if code else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "code"),
+    [
+        ("{{ links.unsubscribe }}", "link_not_sent"),
+        ("{{ links.approve }}", "link_not_sent"),
+        ("{{ links.aprove }}", "unknown_reference"),
+    ],
+)
+def test_a_link_stands_only_in_what_is_sent(template: str, code: str):
+    assert errors(START, node("me", message=template), edges=("start>me",)) == [
+        (code, "/nodes/1/data/config/message", "me")
+    ]

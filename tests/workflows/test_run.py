@@ -408,3 +408,18 @@ def test_an_inbox_has_a_weight():
     for _ in range(2 * INBOX_CAP):
         run.hear(noise(10))
     assert len(run.state.inbox) == INBOX_CAP
+
+
+def test_a_run_keeps_to_its_leads_zone_while_it_sleeps_and_reads_it_again_to_sleep_on():
+    nap, next_ = (Node(id=name, type="LOGIC_DELAY", save_as=name) for name in ("nap", "next"))
+    run = Run(execution(Graph(nodes=(trigger(), nap, next_), edges=edges(f"{trigger().id}>nap", "nap>next"))))
+    lead: dict[str, JsonValue] = {"timezone": "America/New_York"}
+    run.admit(Begun(workspace={"timezone": "Europe/Oslo"}, workflow={}, lead=lead))
+    run.start()
+    assert not run.must_load_lead(nap)
+    run.state.sleeping["nap:1"] = Outcome(wake_at=LATER)
+    run.finish("nap:1", Outcome(wake_at=LATER))
+    assert run.state.lead is None
+    assert (run.zone(), run.must_load_lead(next_)) == ("America/New_York", True)
+    run.finish("next:1", Outcome(lead={"timezone": None}))
+    assert run.zone() == "Europe/Oslo"

@@ -131,6 +131,7 @@ class HTTPRequest(NodeType):
     }
     failure = ("blocked_destination", {"url": "ftp://files.example.com/"})
     # No fast path: what comes after one comes at once, and `Retry-After` would not be honoured.
+    sends = True
     queue = "http"
 
     @classmethod

@@ -46,6 +46,7 @@ class NotifyTeam(NodeType):
         "body": "{{ lead.name }} ({{ lead.email }}) has a budget of {{ trigger.budget }}.",
     }
     failure = ("refused_message", {"recipients": "emails", "emails": ["nobody"], "subject": "x", "body": "y"})
+    sends = True
     queue = "mail"
     fast_path = True
     # As for any mail: to cut it off while the server is taking it makes its outcome unknown.

@@ -86,6 +86,7 @@ class SendEmail(NodeType):
     }
     failure = ("refused_message", {"to": "nobody", "emailSubject": "Hello", "emailText": "Hello"})
     handles = ("default", "skipped")
+    sends = True
     queue = "mail"
     fast_path = True
     # To cut off a mail that the server is taking makes its outcome unknown: only connecting is hurried.

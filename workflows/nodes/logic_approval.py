@@ -1,5 +1,6 @@
 """LOGIC_APPROVAL: the run waits until people have decided."""
 
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -12,7 +13,8 @@ from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Result, Situ
 class Config(NodeConfig):
     """Who decides what, and by when."""
 
-    approvers: list[str] = Field(default_factory=list, max_length=100)
+    approvers: list[Template] = Field(default_factory=list, max_length=50)
+    subject: Template = ""
     message: Template = ""
     timeout: MaybeTemplate | None = None
     min_approvals: int = Field(1, ge=1, le=100)
@@ -31,16 +33,27 @@ class Approval(NodeType):
     name = "LOGIC_APPROVAL"
     title = "Approval"
     summary = (
-        "Waits until enough people have approved, or one has rejected. Decisions come through the API, or as "
+        "Waits until enough people have approved, or one has rejected. Each address among `approvers` gets a "
+        "mail of its own with links to decide by, which count once and for that person only. Decisions come "
+        "also by `links.approve` and `links.reject` in what a node before it sends, through the API, or as "
         "the updates `approve` and `reject` in the Temporal Web UI; each person counts once."
     )
     Config = Config
     Output = Output
-    example: ClassVar[dict[str, Any]] = {"message": "Send {{ lead.name }} the offer?", "timeout": "P2D"}
+    example: ClassVar[dict[str, Any]] = {
+        "approvers": ["boss@example.com"],
+        "message": "Send {{ lead.name }} the offer?",
+        "timeout": "P2D",
+    }
     failure = ("bad_duration", {"timeout": "soon"})
     handles = ("approved", "rejected", "timeout")
     decides = True
     waits = True
+    asks = True
+    queue = "mail"
+    fast_path = True
+    # As for any mail: to cut it off while the server is taking it makes its outcome unknown.
+    timeout = fast_timeout = timedelta(seconds=60)
 
     @classmethod
     def decide(cls, situation: Situation) -> Outcome:
@@ -64,6 +77,14 @@ class Approval(NodeType):
 def event_type(key: str) -> str:
     """Name the event that carries a decision about one step."""
     return f"approval {key}"
+
+
+def decided(heard: list[Heard], key: str, by: str) -> bool | None:
+    """Say how a person has decided about a step, if so."""
+    said = (
+        _of(event, "approved") for event in heard if event.type == event_type(key) and _of(event, "by") == by
+    )
+    return next((bool(approved) for approved in said), None)
 
 
 def _of(event: Heard, name: str) -> Any:

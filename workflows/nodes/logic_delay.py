@@ -111,6 +111,7 @@ class Delay(NodeType):
     example: ClassVar[dict[str, Any]] = {"mode": "duration", "duration": "P3D"}
     failure = ("missing_moment", {"mode": "until", "until": "{{ trigger.meeting }}"})
     decides = True
+    zoned = True
 
     @classmethod
     def decide(cls, situation: Situation) -> Outcome:

@@ -96,6 +96,12 @@ class WaitForEvent(NodeType):
         events: Sequence[Awaited] = getattr(config, "events", ())
         return (*(f"event_{awaited.id}" for awaited in events), "timeout")
 
+    @classmethod
+    def awaits(cls, config: NodeConfig) -> tuple[str, ...]:
+        """Await what the events are made of."""
+        events: Sequence[Awaited] = getattr(config, "events", ())
+        return tuple(awaited.type for awaited in events)
+
 
 def weigh(
     config: Config,

@@ -41,6 +41,18 @@ def test_days_keep_the_wall_clock_and_hours_do_not(decide, duration, wake_at):
 
 
 @pytest.mark.parametrize(
+    ("now", "wake_at"),
+    [("2026-03-07T17:00", "2026-03-08T16:00"), ("2026-10-31T16:00", "2026-11-01T17:00")],
+)
+@pytest.mark.parametrize("config", [{"duration": "P1D"}, {"mode": "local_time", "localTime": "12:00"}])
+def test_noon_tomorrow_is_noon_where_the_lead_lives_whichever_way_its_clocks_change(
+    decide, config, now, wake_at
+):
+    outcome = decide(Delay, config, now=utc(now), zone="America/New_York")
+    assert outcome.wake_at == utc(wake_at)
+
+
+@pytest.mark.parametrize(
     "duration", ["P-1D", "-P1D", "1 day", "-1", "P11Y", "P3653D", "PT999999999S", "P", ""]
 )
 def test_a_bad_duration_is_refused_when_saved(duration):

@@ -1,0 +1,85 @@
+"""The dispatcher carries what happens to leads to the runs that wait for it, and forgets nothing."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import func, select
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.dispatcher import Dispatcher
+from db.models import EventWake, WorkflowExecution
+from db.session import Database
+from tests.api.conftest import Recorder, Tenant
+
+pytestmark = pytest.mark.anyio
+
+EMAIL = {"field_key": "email", "label": "E-mail", "field_type": "EMAIL", "is_required": True}
+
+
+def drawn(id_: str, type_: str, **config: Any) -> dict[str, Any]:
+    return {"id": id_, "type": type_, "position": {"x": 0, "y": 0}, "data": {"config": config}}
+
+
+@pytest.fixture
+async def lead_path(acme: Tenant, anonymous: httpx.AsyncClient, database: Database) -> str:
+    """Have a run wait for its lead's status to change; return where the lead is changed."""
+    workflow = await acme.make("/v1/workflows", {"name": "Waiting"})
+    await acme.make(f"/v1/workflows/{workflow['id']}/form-fields", EMAIL)
+    wait = drawn("wait", "LOGIC_WAIT_FOR_EVENT", events=[{"id": "moved", "type": "STATUS_CHANGED"}])
+    document = {
+        "nodes": [drawn("form", "TRIGGER_FORM"), wait],
+        "edges": [{"id": "e", "source": "form", "target": "wait"}],
+        "viewport": {"x": 0, "y": 0, "zoom": 1},
+    }
+    await acme.graph(workflow["id"], document)
+    await acme.make(f"/v1/workflows/{workflow['id']}/publish", {}, 200)
+    answer = await anonymous.post(f"/f/acme/{workflow['slug']}", json={"email": "ada@example.com"})
+    async with database.workspace(acme.workspace_id) as session:
+        execution = await session.get_one(WorkflowExecution, UUID(answer.json()["execution_id"]))
+        execution.status = "waiting"
+        return f"/v1/leads/{execution.lead_id}"
+
+
+@pytest.fixture
+def dispatcher(database: Database, starter: Recorder) -> Dispatcher:
+    return Dispatcher(database, starter, name="test", stale_seconds=0)  # type: ignore[arg-type] # a recorder
+
+
+async def left(database: Database, acme: Tenant) -> int:
+    async with database.workspace(acme.workspace_id) as session:
+        return (await session.execute(select(func.count()).select_from(EventWake))).scalar_one()
+
+
+async def test_a_wake_is_kept_while_temporal_is_away_and_carried_in_order_when_it_is_back(
+    lead_path: str, acme: Tenant, database: Database, dispatcher: Dispatcher, starter: Recorder
+):
+    for status in ("QUALIFIED", "WON"):
+        assert (await acme.client.patch(lead_path, json={"status": status})).status_code == 200
+    starter.reachable = False
+    assert await dispatcher.dispatch() == 0
+    starter.reachable, starter.failure = True, RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+    assert await dispatcher.dispatch() == 2
+    assert (starter.told, await left(database, acme)) == ([], 2)
+
+    starter.failure = None
+    await dispatcher.dispatch()
+    assert await left(database, acme) == 0
+    events = (await acme.client.get(f"{lead_path}/events")).json()["data"]
+    moved = [event["id"] for event in reversed(events) if event["event_type"] == "STATUS_CHANGED"]
+    heard = [event for _, event in starter.told]
+    assert [event.id for event in heard] == moved
+    # A history holds no personal data of an event: the wait reads it where it stands.
+    assert {(event.type, event.data) for event in heard} == {("STATUS_CHANGED", None)}
+    await dispatcher.dispatch()
+    assert len(starter.told) == 2
+
+
+async def test_a_run_that_is_over_is_told_no_more(
+    lead_path: str, acme: Tenant, database: Database, dispatcher: Dispatcher, starter: Recorder
+):
+    assert (await acme.client.patch(lead_path, json={"status": "WON"})).status_code == 200
+    starter.knows_runs = False
+    await dispatcher.dispatch()
+    assert await left(database, acme) == 0
