@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
@@ -134,9 +134,7 @@ async def _reserve(errand: Errand, world: World) -> Reserved | Outcome:
                 await effects.release(session, key)
             return letter.outcome
         if known.state == "new":
-            await effects.once(
-                session, step.effect(f"{errand.effect}_quota"), lambda: _take_quota(session, step)
-            )
+            await _take_quota(session, step.effect(f"{errand.effect}_quota"))
         gives_up = known.state != "new" and errand.guarantee == "at_most_once"
         if gives_up:
             await effects.doubt(session, key)
@@ -145,14 +143,13 @@ async def _reserve(errand: Errand, world: World) -> Reserved | Outcome:
     return Reserved(letter, message_id(key, world), in_doubt=known.state != "new")
 
 
-async def _take_quota(session: AsyncSession, step: Step) -> dict[str, Any]:
+async def _take_quota(session: AsyncSession, key: EffectKey) -> None:
     """Take one mail; the error undoes the reservation with it, so that a later try starts clean."""
-    answer = await quotas.consume(session, step.workspace_id, QUOTA)
-    if isinstance(answer, quotas.Granted):
-        return {"granted": True}
-    raise StepFailed(
-        "quota_exceeded", f"The workspace has sent {answer.used} of {answer.limit} mails in this period."
-    )
+    full = await quotas.consume_once(session, key, QUOTA)
+    if full is not None:
+        raise StepFailed(
+            "quota_exceeded", f"The workspace has sent {full.used} of {full.limit} mails in this period."
+        )
 
 
 def message_id(key: EffectKey, world: World) -> str:

@@ -7,7 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import ScalarResult, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
 
+from db.effects import EffectKey
 from db.models import UsageQuota
 from db.models.billing import QUOTA_KEYS
 from db.session import fetch
@@ -24,6 +26,23 @@ TAKE = """
         AND period_start <= %(day)s AND period_end >= %(day)s
         AND (quota_limit IS NULL OR quota_used + %(amount)s <= quota_limit * 6 / 5)
     RETURNING quota_limit, quota_used, period_end
+"""
+
+TAKE_ONCE = """
+    WITH key AS (
+        INSERT INTO effects (workspace_id, id, execution_id, node_id, visit, effect, status, output,
+            confirmed_at)
+        VALUES (%(workspace_id)s, %(id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s, 'confirmed',
+            '{"granted": true}', now())
+        ON CONFLICT (workspace_id, execution_id, node_id, visit, effect) DO NOTHING RETURNING 1),
+    taken AS (
+        UPDATE usage_quotas SET quota_used = quota_used + 1, updated_at = now()
+        WHERE workspace_id = %(workspace_id)s AND quota_key = %(quota_key)s
+            AND period_start <= %(day)s AND period_end >= %(day)s
+            AND (quota_limit IS NULL OR quota_used + 1 <= quota_limit * 6 / 5)
+            AND EXISTS (SELECT FROM key)
+        RETURNING 1)
+    SELECT EXISTS (SELECT FROM key), EXISTS (SELECT FROM taken)
 """
 
 
@@ -81,6 +100,19 @@ async def consume(
     if period is None:
         return Exceeded(limit=0, used=0, period_end=None)
     return Exceeded(limit=period.quota_limit or 0, used=period.quota_used, period_end=period.period_end)
+
+
+async def consume_once(session: AsyncSession, key: EffectKey, quota_key: str) -> Exceeded | None:
+    """Take one under an effect's key, in one statement; a repeat takes nothing.
+
+    Where nothing is left the key stands all the same: the caller's error has to undo both.
+    """
+    given = {**key.values, "id": uuid7(), "quota_key": quota_key, "day": datetime.now(UTC).date()}
+    ((is_new, is_taken),) = await fetch(session, TAKE_ONCE, given)
+    if is_taken or not is_new:
+        return None
+    answer = await consume(session, key.workspace_id, quota_key)
+    return answer if isinstance(answer, Exceeded) else None
 
 
 async def current(
