@@ -1,5 +1,9 @@
 """What a rerun starts with, read from the history of the run that it repeats: exact, or not at all."""
 
+from uuid import UUID
+
+import structlog
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
 from api.mirror.history import Histories, UnknownRun
@@ -9,6 +13,9 @@ from db.starts import Rerun
 from workflows.graph import Graph
 from workflows.messages import RunState
 from workflows.rewind import Unkept, rewind
+from workflows.run import Run
+
+log = structlog.get_logger()
 
 LARGEST = 1_500_000
 """Bytes of a state; Temporal refuses a start with 2 MiB."""
@@ -25,7 +32,6 @@ class Rewinder:
 
         Its last run's first event holds what the runs before it had come to, so that one is enough.
         """
-        projection = Projection(Pages(rerun.of))
         try:
             raw = await self._histories.since(rerun.of, "", event_id=0)
         except UnknownRun as error:
@@ -34,10 +40,14 @@ class Rewinder:
                 "Temporal no longer has the earlier run's history, so it cannot be kept exactly.",
                 "Rerun from the start.",
             ) from error
-        projection.apply(await self._histories.decode(raw))
-        if projection.ended is None:
-            raise Unkept("execution_open", "The earlier run has not ended.", "Cancel it or let it end first.")
-        state = rewind(projection.run, graph, trigger_id=trigger_id, node_id=rerun.node_id)
+        try:
+            run = await self._told(rerun.of, raw)
+            state = rewind(run, graph, trigger_id=trigger_id, node_id=rerun.node_id)
+        except (ValueError, LookupError, TypeError) as error:
+            # Written by other code than ours is now; whoever starts runs must not fall over it.
+            log.exception("history of a rerun", execution_id=str(rerun.of))
+            message = f"The earlier run's history cannot be read: {type(error).__name__}."
+            raise Unkept("history_unreadable", message, "Rerun from the start.") from error
         if state is not None and len(state.model_dump_json()) > LARGEST:
             raise Unkept(
                 "rerun_too_large",
@@ -45,3 +55,11 @@ class Rewinder:
                 "Rerun from the start, or from an earlier node.",
             )
         return state
+
+    async def _told(self, execution_id: UUID, raw: list[HistoryEvent]) -> Run:
+        """Follow the history to its end."""
+        projection = Projection(Pages(execution_id))
+        projection.apply(await self._histories.decode(raw))
+        if projection.ended is None:
+            raise Unkept("execution_open", "The earlier run has not ended.", "Cancel it or let it end first.")
+        return projection.run
