@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from workflows import nodes
-from workflows.frames import Decided, Decision, LoopOver
+from workflows.frames import ROOT, Decided, Decision, LoopOver
 from workflows.graph import Graph, Node, split_key, step_key
 from workflows.loops import Region
 from workflows.messages import (
@@ -229,6 +229,18 @@ class Run:
         sources = dict.fromkeys(edge.source for edge in self._walk.taken_into(node.id, visit))
         return {source: self._output_of(source, node.id, visit) for source in sources}
 
+    def outputs_around(self, node_id: str, visit: int) -> dict[str, JsonValue]:
+        """Return what stands beside a step's output: that of its item's steps, or of the run's."""
+        innermost = next(self._walk.items_around(node_id, visit), None)
+        if innermost is None:
+            return self.state.outputs
+        region, at = innermost
+        return self.state.item_outputs.setdefault(region.frame(at), {})
+
+    def loop_of(self, node_id: str) -> str:
+        """Name the innermost loop that runs a node; empty where there is none."""
+        return self._walk.loops.home(node_id) or ROOT
+
     def what_waits_need(self, key: str) -> dict[str, object]:
         """Name what a waiting step looks at beside its scope."""
         state = self.state
@@ -283,12 +295,9 @@ class Run:
 
     def _remember(self, key: str, node: Node, outcome: Outcome) -> None:
         state = self.state
-        innermost = next(self._walk.items_around(node.id, self.place_of(key)[1]), None)
-        if innermost is None:
-            state.outputs[node.id] = self._steps[node.save_as] = outcome.output
-        else:
-            frame = innermost[0].frame(innermost[1])
-            state.item_outputs.setdefault(frame, {})[node.id] = outcome.output
+        self.outputs_around(node.id, self.place_of(key)[1])[node.id] = outcome.output
+        if node.id in state.outputs:
+            self._steps[node.save_as] = state.outputs[node.id]
         state.vars.update(outcome.vars or {})
         if outcome.lead is not None:
             self._meet(outcome.lead)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from workflows.frames import ROOT, Frame
 from workflows.graph import Node, step_key
 from workflows.messages import Outcome
 from workflows.run import Run
@@ -24,20 +25,23 @@ class Kept:
 
 
 def kept(run: Run) -> Iterator[Kept]:
-    """Yield them in the order in which they were decided."""
-    for node_id, visit in run.state.walk.visits.items():
-        key, node = step_key(node_id, visit), run.graph.by_id[node_id]
-        if key in run.state.ready:
-            continue
-        if node_id in run.state.outputs:
-            yield _ended(key, node, run)
-        else:
-            yield Kept(key, "skipped", {"skip_reason": _why_not(node, run)})
+    """Yield them in the order in which they were decided; of loops what their present turns have decided."""
+    under_way = {*run.state.ready, *run.state.walk.loops}
+    for name, frame in ((ROOT, run.state.walk), *run.state.walk.frames.items()):
+        for node_id, visit in frame.visits.items():
+            key, node = step_key(node_id, visit), run.graph.by_id[node_id]
+            # One that begins a loop is noted in what is around the loop, too.
+            if key in under_way or run.loop_of(node_id) != name.rpartition("/")[0]:
+                continue
+            outputs = run.outputs_around(node_id, visit)
+            if node_id in outputs:
+                yield _ended(key, node, run, frame, outputs[node_id])
+            else:
+                yield Kept(key, "skipped", {"skip_reason": _why_not(node, run, frame)})
 
 
-def _ended(key: str, node: Node, run: Run) -> Kept:
-    output = run.state.outputs[node.id]
-    outcome = Outcome(output=output, handles=_handles(node, run))
+def _ended(key: str, node: Node, run: Run, frame: Frame, output: JsonValue) -> Kept:
+    outcome = Outcome(output=output, handles=_handles(node, run, frame))
     error = _error(node, output)
     if error is None:
         return Kept(key, "completed", {"outcome": outcome, "skip_reason": KEPT})
@@ -46,10 +50,10 @@ def _ended(key: str, node: Node, run: Run) -> Kept:
     return Kept(key, "failed", {"error": error, "handle": handle, "skip_reason": KEPT})
 
 
-def _handles(node: Node, run: Run) -> tuple[str, ...]:
+def _handles(node: Node, run: Run, frame: Frame) -> tuple[str, ...]:
     """Name the ways out that are known by the edges taken."""
     edges = run.graph.outgoing[node.id]
-    taken = [edge.source_handle for edge in edges if run.state.walk.edges.get(edge.id) == "taken"]
+    taken = [edge.source_handle for edge in edges if frame.edges.get(edge.id) == "taken"]
     return tuple(dict.fromkeys(filter(None, taken)))
 
 
@@ -60,9 +64,9 @@ def _error(node: Node, output: JsonValue) -> dict[str, Any] | None:
     return error if isinstance(error, dict) and set(error) == {"type", "message"} else None
 
 
-def _why_not(node: Node, run: Run) -> str:
+def _why_not(node: Node, run: Run, frame: Frame) -> str:
     """Say why a node was skipped; the walk keeps no reasons."""
-    states = [run.state.walk.edges.get(edge.id) for edge in run.graph.incoming[node.id]]
+    states = [frame.edges.get(edge.id) for edge in run.graph.incoming[node.id]]
     if not states:
         return "unreachable"
     if "taken" not in states:

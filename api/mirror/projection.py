@@ -150,7 +150,8 @@ class Projection:
             return
         if self._start.facts is None:
             self._show_kept(event, self._run)
-        fresh = [key for key in self._run.state.ready if key not in self.state.steps]
+        state = self._run.state
+        fresh = [key for key in (*state.walk.loops, *state.ready) if key not in self.state.steps]
         for number, key in enumerate(fresh, self._run.decided - len(fresh) + 1):
             self._open(event, key, number)
 

@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
 from tests.e2e.graphs import edge, graph, node
-from tests.e2e.house import House
+from tests.e2e.house import House, ok
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +126,27 @@ async def test_a_jump_tries_again_until_the_service_answers(house: House):
         "call:2": "failed",
         "call:3": "completed",
         "lost:1": "skipped",
+    }
+
+
+async def test_a_rerun_from_the_failure_goes_on_with_the_item_that_failed(house: House):
+    call = node(
+        "call", "ACTION_HTTP_REQUEST", url=f"{house.target.url}?{{{{ loop.item }}}}", retry={"maxAttempts": 1}
+    )
+    log = node("log", "UTILITY_LOG", message="{{ steps.call.status }}")
+    house.target.answers += [200, 500]
+    execution_id = await house.start(await house.workflow(each(call, log)), items=["a", "b", "c"])
+    assert (await house.ended(execution_id))["status"] == "failed"
+    answer = await ok(house.api.post(f"/v1/executions/{execution_id}/rerun", json={"from": "failure"}))
+    again = UUID(answer.json()["id"])
+    house.seen.append(again)
+    run = await house.ended(again)
+    assert (run["status"], run["status_reason"]) == ("completed", "3 of 3"), run
+    asked = [request.path.partition("?")[2] for request in house.target.requests]
+    assert asked == ["a", "b", "b", "c"]
+    steps = await rows_of(house, again)
+    assert {key for key, step in steps.items() if step["status"] == "completed"} == {
+        *("start:1", "loop:1", "call:2", "log:2", "call:3", "log:3", "done:1")
     }
 
 
