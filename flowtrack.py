@@ -156,6 +156,7 @@ async def _serve(settings: "Settings") -> None:
     from api.mirror.mirror import Mirror
     from api.mirror.pace import Pace
     from api.planner import Planner
+    from api.simulation.simulator import Simulator
     from api.starter import Starter
     from db.session import Database
 
@@ -179,7 +180,16 @@ async def _serve(settings: "Settings") -> None:
     dispatcher = Dispatcher(beside, starter, name=name, interval=settings.dispatcher_poll_seconds)
     tasks = [dispatcher.run, mirror.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
-    application = app.create_app(database, starter, config=config, planner=planner, lifespan_tasks=tasks)
+    imagined = await _temporal(settings, settings.simulation_namespace)
+    simulator = Simulator(imagined, task_queue=config.task_queue)
+    application = app.create_app(
+        database,
+        starter,
+        config=config,
+        planner=planner,
+        simulator=simulator,
+        lifespan_tasks=tasks,
+    )
     try:
         await server.serve(application, host=settings.api_host, port=settings.api_port)
     finally:
@@ -187,13 +197,13 @@ async def _serve(settings: "Settings") -> None:
         await database.close()
 
 
-async def _temporal(settings: "Settings") -> "Client":
+async def _temporal(settings: "Settings", namespace: str | None = None) -> "Client":
     from activities.clients import temporal
 
     # Without Temporal the API still takes forms: the client connects when it is first needed.
     return await temporal.connect(
         settings.temporal_address,
-        settings.temporal_namespace,
+        namespace or settings.temporal_namespace,
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
         lazy=True,

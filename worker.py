@@ -21,6 +21,7 @@ from activities.clients.addresses import Destination
 from activities.deliveries import Deliveries
 from activities.interceptors import MirrorInterceptor
 from activities.schedules import Schedules
+from activities.simulation import SimulatedSteps, SimulationInterceptor
 from activities.steps import Steps
 from activities.upkeep import Upkeep
 from activities.world import World
@@ -73,6 +74,40 @@ async def running(
                 graceful_shutdown_timeout=grace,
             )
             await stack.enter_async_context(worker)
+        yield
+
+
+@asynccontextmanager
+async def simulating(client: Client, *, task_queue: str = TASK_QUEUE) -> AsyncIterator[None]:
+    """Run the worker of simulations: the same workflow, the same sandbox, nothing that has an effect."""
+    async with Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[ExecutionWorkflow],
+        activities=SimulatedSteps().activities(),
+        workflow_runner=sandbox(),
+        interceptors=[SimulationInterceptor()],
+        max_concurrent_workflow_task_polls=2,
+        max_concurrent_activity_task_polls=1,
+        nonsticky_to_sticky_poll_ratio=0.5,
+    ):
+        yield
+
+
+@asynccontextmanager
+async def simulations(settings: Settings) -> AsyncIterator[None]:
+    """Run the worker of simulations where Temporal has their namespace."""
+    client = await temporal.connect(
+        settings.temporal_address,
+        settings.simulation_namespace,
+        tls=settings.temporal_tls,
+        api_key=settings.temporal_token,
+    )
+    if not await temporal.has_namespace(client):
+        log.warning("no simulations here: their namespace is missing", namespace=client.namespace)
+        yield
+        return
+    async with simulating(client):
         yield
 
 
@@ -148,7 +183,10 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connected(settings) as (client, world):
         await schedules.ensure(client, task_queue=TASK_QUEUE)
-        async with running(client, world, concurrency=settings.worker_concurrency):
+        async with (
+            running(client, world, concurrency=settings.worker_concurrency),
+            simulations(settings),
+        ):
             await Schedules(world).begin()
             log.info("worker ready", task_queue=TASK_QUEUE)
             await stop.wait()

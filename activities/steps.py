@@ -39,13 +39,13 @@ class Steps:
             found.append(self._weighing())
         return found
 
-    def _activity(self, node_type: type[NodeType]) -> Callable[[StepInput], Awaitable[Outcome]]:
+    def _activity(self, node_type: type[NodeType]) -> Callable[..., Awaitable[Outcome]]:
         async def run(given: StepInput) -> Outcome:
             return await self._carry_out(node_type, given)
 
         return activity.defn(name=node_type.name)(run)
 
-    def _weighing(self) -> Callable[[StepInput], Awaitable[Outcome]]:
+    def _weighing(self) -> Callable[..., Awaitable[Outcome]]:
         """Build the activity of nodes that the run could decide alone but for the rules on their edges."""
 
         async def run(given: StepInput) -> Outcome:
@@ -67,7 +67,7 @@ class Steps:
         began = perf_counter()
         try:
             lead = await self._fresh_lead(given)
-            step = prepare(node_type, given, lead=lead, now=datetime.now(UTC))
+            step = prepare(node_type, given, lead=lead, now=self._now(given))
             check_size("input", step.shown)
             outcome = complete(await act(step), step, lead)
         except StepFailed as error:
@@ -83,6 +83,9 @@ class Steps:
             # Its text may hold what no history should: the log has it.
             raise translated(StepDeferred("error", type(error).__name__), given) from error
         return outcome.model_copy(update={"ms": round((perf_counter() - began) * 1000, 3)})
+
+    def _now(self, given: StepInput) -> datetime:
+        return datetime.now(UTC)
 
     async def _fresh_lead(self, given: StepInput) -> dict[str, Any] | None:
         """Read the lead again where the run slept or an earlier attempt failed: it may have changed since."""

@@ -11,7 +11,7 @@ from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms
-from api.deps import Config, Planner, Platform, Starter
+from api.deps import Config, Planner, Platform, Simulator, Starter
 from api.pages import reference
 from api.requests import Requests
 from api.routes import (
@@ -27,6 +27,7 @@ from api.routes import (
     node_types,
     pipeline,
     quotas,
+    simulations,
     steps,
     webhook_endpoints,
     workflows,
@@ -45,6 +46,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     node_types.router,
     workflows.router,
     graphs.router,
+    simulations.router,
     form_fields.router,
     executions.router,
     control.router,
@@ -67,10 +69,11 @@ def create_app(
     *,
     config: Config,
     planner: Planner | None = None,
+    simulator: Simulator | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
-    platform = Platform(database, starter, config, planner)
+    platform = Platform(database, starter, config, planner, simulator)
     app = FastAPI(
         title="FlowTrack",
         version=config.version,

@@ -1,7 +1,7 @@
 """What the handlers are handed: configuration, the starter's shape, the platform, a transaction."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from hmac import digest
 from typing import Annotated, Any, Protocol
@@ -13,9 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.clients import addresses
 from api.auth import Authenticated
+from api.mirror.events import Event
 from api.requests import Metrics
+from api.simulation.script import Course, Scripted
 from db.session import Database
-from workflows.messages import Command, Heard
+from workflows.messages import Command, ExecutionInput, Heard
+from workflows.simulation import Plan
 
 log = structlog.get_logger()
 
@@ -85,6 +88,15 @@ class Planner(Protocol):
         """Bring one workflow's schedule in line; never raise for an outage."""
 
 
+class Simulator(Protocol):
+    """Plays simulations."""
+
+    async def play(
+        self, given: ExecutionInput, plan: Plan, script: Sequence[Scripted]
+    ) -> tuple[Course, list[list[Event]]]:
+        """Play one to its end or its limits; return its course and the events of its runs."""
+
+
 class Background:
     """Work that follows an answer without delaying it."""
 
@@ -121,6 +133,7 @@ class Platform:
     starter: Starter
     config: Config
     planner: Planner | None = None
+    simulator: Simulator | None = None
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
 

@@ -29,6 +29,15 @@ class Surroundings:
     status: str
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What every run of a workflow knows of its surroundings."""
+
+    workspace: dict[str, Any]
+    workflow: dict[str, Any]
+    holds_failures: bool
+
+
 async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Start | None:
     """Return what starts an execution; None unless it is queued and its workflow takes runs on."""
     found = (
@@ -77,6 +86,29 @@ async def note_dispatched(
             dispatched_at=func.coalesce(WorkflowExecution.dispatched_at, func.now()),
             temporal_run_id=func.coalesce(WorkflowExecution.temporal_run_id, run_id),
         )
+    )
+
+
+async def facts(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) -> Facts | None:
+    """Return the scopes that all runs of a workflow share; None if there is no such workflow."""
+    query = (
+        select(Workspace.name, Workspace.slug, Workspace.timezone, Workflow.name, Workflow.settings)
+        .select_from(Workflow)
+        .join(Workspace, Workspace.id == Workflow.workspace_id)
+        .where(
+            Workflow.workspace_id == workspace_id,
+            Workflow.id == workflow_id,
+            Workflow.deleted_at.is_(None),
+        )
+    )
+    found = (await session.execute(query)).one_or_none()
+    if found is None:
+        return None
+    name, slug, zone, workflow_name, settings = found
+    return Facts(
+        workspace={"id": str(workspace_id), "name": name, "slug": slug, "timezone": zone},
+        workflow={"id": str(workflow_id), "name": workflow_name},
+        holds_failures=bool(settings.get("hold_failures")),
     )
 
 

@@ -13,7 +13,7 @@ from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.runtime import Runtime
-from temporalio.service import GrpcCompression, TLSConfig
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConfig
 
 SEARCH_ATTRIBUTES = (
     "FlowTrackWorkspaceId",
@@ -87,6 +87,19 @@ async def set_retention(client: Client, days: int) -> None:
     await client.workflow_service.update_namespace(
         UpdateNamespaceRequest(namespace=client.namespace, config=config), timeout=RPC_TIMEOUT
     )
+
+
+async def has_namespace(client: Client) -> bool:
+    """Tell whether the client's namespace exists."""
+    try:
+        await client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=client.namespace), timeout=RPC_TIMEOUT
+        )
+    except RPCError as error:
+        if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED):
+            return False
+        raise
+    return True
 
 
 def _is_loopback(address: str) -> bool:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities import mailing
+from activities import imagined, mailing
 from activities.mailing import Errand, Letter, Reserved, Unwanted
 from activities.step import Step
 from activities.world import World
@@ -27,6 +27,14 @@ async def run(step: Step, world: World) -> Outcome:
 
     config: Config = step.config
     return await mailing.send(Errand(step=step, guarantee=config.guarantee, write=write, tell=tell), world)
+
+
+def simulate(step: Step) -> Outcome:
+    """Write the mail as it would be sent."""
+    written = letter(step, imagined.row_of(step))
+    outcome = mailing.imagine(step, written, html="emailBody", text="emailText")
+    is_written = isinstance(written, Letter)
+    return outcome.model_copy(update={"lead": imagined.after(step, EVENT)}) if is_written else outcome
 
 
 async def _lead(session: AsyncSession, step: Step) -> Lead | None:
