@@ -1,4 +1,4 @@
-"""The `flowtrack` command: up · api · worker · migrate · seed · doctor."""
+"""The `flowtrack` command: up · api · worker · migrate · seed · doctor · simulate."""
 
 import argparse
 import asyncio
@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         "--webhook-url", default="http://127.0.0.1:8025/webhooks", help="where the demo's webhooks go"
     )
     seeding.set_defaults(verb=seed)
+    _add_simulate(verbs.add_parser("simulate", help="play a workflow through in seconds, without effects"))
     return top
 
 
@@ -118,6 +119,16 @@ def _add_up(verb: argparse.ArgumentParser) -> None:
         )
     verb.add_argument("--no-demo", action="store_true", help="do not submit the demo form")
     verb.set_defaults(verb=up)
+
+
+def _add_simulate(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", type=Path, metavar="FILE", help="the simulation, as JSON (docs/simulate.md)")
+    verb.add_argument("--workflow", help="its id, slug or name (default: the file's `workflow`)")
+    verb.add_argument("--api-url", help="where the API answers (default: what `flowtrack up` runs)")
+    verb.add_argument("--api-key", help="a key that may read workflows (default: the demo's)")
+    verb.add_argument("--data-dir", type=Path, default=Path(".flowtrack"), help="where `flowtrack up` runs")
+    verb.add_argument("--save", type=Path, metavar="FILE", help="save it with what happened as `expect`")
+    verb.set_defaults(verb=simulate)
 
 
 def _port(text: str) -> int:
@@ -298,6 +309,25 @@ async def _examine(settings: "Settings") -> list["Finding"]:
         await check.temporal(settings.temporal_address, client.service_client.check_health),
         check.mail(settings.smtp_url),
     ]
+
+
+def simulate(chosen: argparse.Namespace) -> int:
+    """Play a workflow through; 1 when it went otherwise than the file expects, 2 when it could not be."""
+    from local import simulate as simulation
+
+    options = simulation.Options(
+        file=chosen.file,
+        card=chosen.data_dir / "up.json",
+        workflow=chosen.workflow,
+        api_url=chosen.api_url,
+        api_key=chosen.api_key,
+        save=chosen.save,
+    )
+    try:
+        return 0 if simulation.run(options, print) else 1
+    except simulation.SimulateError as failure:
+        print(f"flowtrack simulate: {failure}", file=sys.stderr)
+        return 2
 
 
 def _log(settings: "Settings") -> None:

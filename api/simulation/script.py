@@ -34,7 +34,9 @@ class Scripted:
 class Course:
     """How a run went, seen from outside."""
 
-    first_run_id: str = ""
+    run_ids: list[str] = field(default_factory=list)
+    """Of the chain, the first one first."""
+    is_over: bool = False
     fates: dict[str, tuple[Fate, str]] = field(default_factory=dict)
     """By event id: what became of it, and why."""
     stopped_by: Literal["time_limit", "virtual_time_limit"] | None = None

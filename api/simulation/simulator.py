@@ -62,6 +62,7 @@ class Simulator:
         self._seconds = seconds
         self._slots = asyncio.Semaphore(at_once)
         self._histories = Histories(client)
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def play(
         self, given: ExecutionInput, plan: Plan, script: Sequence[Scripted]
@@ -89,16 +90,16 @@ class Simulator:
             memo={MEMO: plan},
             rpc_timeout=RPC_TIMEOUT,
         )
-        course = Course(first_run_id=handle.first_execution_run_id or handle.result_run_id or "")
+        course = Course(run_ids=[handle.first_execution_run_id or handle.result_run_id or ""])
         try:
             try:
                 async with asyncio.timeout(self._seconds):
-                    await self._lead(skipper, handle, script, course)
+                    course.is_over = await self._lead(skipper, handle, script, course)
             except TimeoutError:
                 course.stopped_by = "time_limit"
             return course, await self._chapters(given, course)
         finally:
-            await self._remove(handle)
+            self._leave(handle, course)
 
     async def _lead(
         self,
@@ -106,15 +107,17 @@ class Simulator:
         handle: WorkflowHandle[Any, Any],
         script: Sequence[Scripted],
         course: Course,
-    ) -> None:
-        """Let each event happen at its time, then let the run go on to its end."""
+    ) -> bool:
+        """Let each event happen at its time, then let the run go on; False if it does not come to its end."""
         clock = Clock()
         for event in sorted(script, key=lambda event: event.after):
             if not await self._skip_to(event.after, skipper, handle, clock):
-                return
+                return True
             course.fates[event.id] = await self._happen(event, handle)
         if await self._skip_to(LONGEST, skipper, handle, clock):
             course.stopped_by = "virtual_time_limit"
+            return False
+        return True
 
     async def _skip_to(
         self, moment: timedelta, skipper: TimeSkipper, handle: WorkflowHandle[Any, Any], clock: Clock
@@ -155,25 +158,32 @@ class Simulator:
     async def _chapters(self, given: ExecutionInput, course: Course) -> list[list[Event]]:
         """Read every run of the chain."""
         chapters: list[list[Event]] = []
-        run_id = course.first_run_id
-        while run_id and len(chapters) < MOST_CHAPTERS:
+        for run_id in course.run_ids:
             read = await self._histories.since(given.execution_id, run_id, event_id=0)
             chapters.append(await self._histories.decode(read))
             last = chapters[-1][-1] if chapters[-1] else None
-            run_id = last.next_run_id if isinstance(last, RunEnded) else ""
+            if isinstance(last, RunEnded) and last.next_run_id and len(chapters) < MOST_CHAPTERS:
+                course.run_ids.append(last.next_run_id)
         return chapters
 
-    async def _remove(self, handle: WorkflowHandle[Any, Any]) -> None:
-        """End the run if it is open, and leave nothing of it behind."""
-        with suppress(RPCError, RuntimeError):
-            # Deleting ends what is open.
-            await self._client.workflow_service.delete_workflow_execution(
-                DeleteWorkflowExecutionRequest(
-                    namespace=self._client.namespace,
-                    workflow_execution=WorkflowExecution(workflow_id=handle.id),
-                ),
-                timeout=RPC_TIMEOUT,
-            )
+    def _leave(self, handle: WorkflowHandle[Any, Any], course: Course) -> None:
+        """Have the run removed, without keeping anybody waiting for that."""
+        # One that was stopped may be at a run that was not read: the current one, whichever it is.
+        task = asyncio.create_task(self._remove(handle, course.run_ids if course.is_over else [""]))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _remove(self, handle: WorkflowHandle[Any, Any], run_ids: Sequence[str]) -> None:
+        """End what is open and delete the rest; what is missed here goes with the namespace's retention."""
+        for run_id in run_ids:
+            with suppress(RPCError, RuntimeError):
+                await self._client.workflow_service.delete_workflow_execution(
+                    DeleteWorkflowExecutionRequest(
+                        namespace=self._client.namespace,
+                        workflow_execution=WorkflowExecution(workflow_id=handle.id, run_id=run_id),
+                    ),
+                    timeout=RPC_TIMEOUT,
+                )
 
     def _explained(self, error: Exception) -> Exception:
         log.warning("simulation not played", reason=str(error)[:200])

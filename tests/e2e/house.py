@@ -37,6 +37,8 @@ EMAIL = {"field_key": "email", "label": "E-mail", "field_type": "EMAIL", "is_req
 class House:
     """What a test works with."""
 
+    application: Any
+    token: str
     api: httpx.AsyncClient
     public: httpx.AsyncClient
     database: Database
@@ -200,6 +202,8 @@ async def built(
         public = await stack.enter_async_context(_client(application))
         api = await stack.enter_async_context(_client(application, token))
         yield House(
+            application=application,
+            token=token,
             api=api,
             public=public,
             database=database,
