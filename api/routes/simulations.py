@@ -233,11 +233,11 @@ async def workflow_simulate(
     Nothing is sent, stored or counted. A node with an effect gives what `stubs` says, else what its kind
     usually gives; everything that decides, renders and waits is the real thing.
     """
-    if platform.simulator is None:
-        raise errors.Unavailable("This installation has no simulator.", retry_after=60)
     begun = monotonic()
     async with platform.database.workspace(caller.workspace_id) as session:
         scene = await _scene(session, caller.workspace_id, workflow_id, body)
+    if platform.simulator is None:
+        raise errors.Unavailable("This installation has no simulator.", retry_after=60)
     try:
         course, chapters = await platform.simulator.play(scene.given, scene.plan, scene.script)
     except Unsupported as error:

@@ -22,6 +22,7 @@ BODIES: dict[str, Any] = {
     "form_field_update": {"label": "Changed"},
     "form_fields_reorder": {"field_ids": []},
     "execution_create": {},
+    "workflow_simulate": {"version": 99},
     "hook_rotate": {"url": True},
     "lead_update": {"company": "Acme"},
     "webhook_endpoint_create": {"url": "https://example.com/hook"},

@@ -128,9 +128,11 @@ async def test_a_run_that_is_continued_as_new_keeps_its_lead_and_its_stubs(task_
         changes={"0": {"company": "Engines"}},
     )
     script = [Scripted("0", timedelta(days=2), "LEAD_UPDATED")]
-    async with server(*SKIPS, "limit.historyCount.suggestContinueAsNew=10") as client:
-        async with worker.simulating(client, task_queue=task_queue):
-            course, chapters = await Simulator(client, task_queue=task_queue).play(given, plan, script)
+    async with (
+        server(*SKIPS, "limit.historyCount.suggestContinueAsNew=10") as client,
+        worker.simulating(client, task_queue=task_queue),
+    ):
+        course, chapters = await Simulator(client, task_queue=task_queue).play(given, plan, script)
     assert len(chapters) > 1
     told = Teller(given.execution_id).tell(chapters)
     assert course.fates == {"0": ("delivered", "")}
