@@ -62,7 +62,7 @@ class EventGiven(Given):
     """Something that happens while the run is under way."""
 
     model_config = ConfigDict(
-        title="SimulatedEvent",
+        title="ScriptedEvent",
         json_schema_extra={"examples": [{"at": "+2d", "type": "STATUS_CHANGED", "data": {"to": "WON"}}]},
     )
 
