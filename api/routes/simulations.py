@@ -31,6 +31,8 @@ from workflows.simulation import Plan, Stub
 router = APIRouter(tags=["workflows"])
 
 MOST_STEPS = 2_000
+LARGEST = 512 * 1024
+"""Bytes of a request: most of it travels with the run, as what Temporal takes in one piece."""
 Text = Annotated[str, Field(max_length=500)]
 
 
@@ -266,6 +268,8 @@ async def _scene(
     session: AsyncSession, workspace_id: UUID, workflow_id: UUID, body: SimulationGiven
 ) -> Scene:
     """Read what is simulated; whatever is wrong with the request is said before anything runs."""
+    if len(body.model_dump_json()) > LARGEST:
+        raise _invalid("", "too_large", f"A simulation has at most {LARGEST} bytes as JSON.")
     facts = await starts.facts(session, workspace_id, workflow_id)
     if facts is None:
         raise errors.NotFound()

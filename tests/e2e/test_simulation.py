@@ -226,4 +226,9 @@ async def test_what_is_wrong_with_a_simulation_is_said_by_field(house: House):
     answer = await house.api.post(path, json={"trigger_data": {"email": "nobody"}})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/trigger_data/email"
-    assert (await house.api.post(path, json={"version": 7})).status_code == 422
+    for body, code in (
+        ({"version": 7}, "unknown_version"),
+        ({"stubs": {"call": {"output": "x" * 600_000}}}, "too_large"),
+    ):
+        answer = await house.api.post(path, json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, code)
