@@ -88,15 +88,17 @@ class Teller:
             return
         where = {"node_id": named[0], "visit": named[1]}
         hidden = named[0] in self._pages.hidden
+        own = list(verdicts(outcome.output))
         for told in simulation.notes(outcome):
             if "mail" in told:
                 self._told.mails.append(
                     {**where, "at": event.at, **mail(told["mail"], outcome, hidden=hidden)}
                 )
-            elif "evaluation" in told:
+            elif told["evaluation"] not in own:
+                # A condition without a rule of its own tells those of its edges itself.
                 about = {**where, "edge_id": told["edge_id"]}
                 self._decide(about, told["evaluation"], hidden=hidden)
-        for verdict in verdicts(outcome.output):
+        for verdict in own:
             self._decide({**where, "edge_id": None}, verdict, hidden=hidden)
         if outcome.rests and key not in self._waits:
             due = outcome.wake_at
