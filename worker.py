@@ -79,7 +79,11 @@ async def running(
 
 @asynccontextmanager
 async def simulating(client: Client, *, task_queue: str = TASK_QUEUE) -> AsyncIterator[None]:
-    """Run the worker of simulations: the same workflow, the same sandbox, nothing that has an effect."""
+    """Run the worker of simulations, where their namespace is: the same workflow, nothing with an effect."""
+    if not await temporal.has_namespace(client):
+        log.warning("no simulations here: their namespace is missing", namespace=client.namespace)
+        yield
+        return
     async with Worker(
         client,
         task_queue=task_queue,
@@ -94,21 +98,14 @@ async def simulating(client: Client, *, task_queue: str = TASK_QUEUE) -> AsyncIt
         yield
 
 
-@asynccontextmanager
-async def simulations(settings: Settings) -> AsyncIterator[None]:
-    """Run the worker of simulations where Temporal has their namespace."""
-    client = await temporal.connect(
+async def simulation_client(settings: Settings) -> Client:
+    """Connect to the namespace of simulations, which no interceptor and no mirror watches."""
+    return await temporal.connect(
         settings.temporal_address,
         settings.simulation_namespace,
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
     )
-    if not await temporal.has_namespace(client):
-        log.warning("no simulations here: their namespace is missing", namespace=client.namespace)
-        yield
-        return
-    async with simulating(client):
-        yield
 
 
 def by_queue(world: World) -> dict[str, list[Callable[..., Any]]]:
@@ -185,7 +182,7 @@ async def serve(settings: Settings) -> None:
         await schedules.ensure(client, task_queue=TASK_QUEUE)
         async with (
             running(client, world, concurrency=settings.worker_concurrency),
-            simulations(settings),
+            simulating(await simulation_client(settings)),
         ):
             await Schedules(world).begin()
             log.info("worker ready", task_queue=TASK_QUEUE)
