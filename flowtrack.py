@@ -1,4 +1,4 @@
-"""The `flowtrack` command: up · api · worker · deploy · migrate · seed · doctor."""
+"""The `flowtrack` command: up · api · worker · deploy · migrate · seed · doctor · simulate."""
 
 import argparse
 import asyncio
@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         "--webhook-url", default="http://127.0.0.1:8025/webhooks", help="where the demo's webhooks go"
     )
     seeding.set_defaults(verb=seed)
+    _add_simulate(verbs.add_parser("simulate", help="play a workflow through in seconds, without effects"))
     return top
 
 
@@ -124,6 +125,16 @@ def _add_up(verb: argparse.ArgumentParser) -> None:
         )
     verb.add_argument("--no-demo", action="store_true", help="do not submit the demo form")
     verb.set_defaults(verb=up)
+
+
+def _add_simulate(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", type=Path, metavar="FILE", help="the simulation, as JSON (docs/simulate.md)")
+    verb.add_argument("--workflow", help="its id, slug or name (default: the file's `workflow`)")
+    verb.add_argument("--api-url", help="where the API answers (default: what `flowtrack up` runs)")
+    verb.add_argument("--api-key", help="a key that may read workflows (default: the demo's)")
+    verb.add_argument("--data-dir", type=Path, default=Path(".flowtrack"), help="where `flowtrack up` runs")
+    verb.add_argument("--save", type=Path, metavar="FILE", help="save it with what happened as `expect`")
+    verb.set_defaults(verb=simulate)
 
 
 def _port(text: str) -> int:
@@ -162,6 +173,7 @@ async def _serve(settings: "Settings") -> None:
     from api.mirror.mirror import Mirror
     from api.mirror.pace import Pace
     from api.planner import Planner
+    from api.simulation.simulator import Simulator
     from api.starter import Starter
     from api.traffic import Traffic
     from db.session import Database
@@ -190,8 +202,15 @@ async def _serve(settings: "Settings") -> None:
     dispatcher = Dispatcher(beside, starter, name=name, interval=settings.dispatcher_poll_seconds)
     tasks = [dispatcher.run, mirror.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
+    imagined = await _temporal(settings, settings.simulation_namespace)
     application = app.create_app(
-        database, starter, config=config, planner=planner, traffic=traffic, lifespan_tasks=tasks
+        database,
+        starter,
+        config=config,
+        planner=planner,
+        traffic=traffic,
+        simulator=Simulator(imagined, task_queue=config.task_queue),
+        lifespan_tasks=tasks,
     )
     try:
         await server.serve(application, host=settings.api_host, port=settings.api_port)
@@ -200,13 +219,13 @@ async def _serve(settings: "Settings") -> None:
         await database.close()
 
 
-async def _temporal(settings: "Settings") -> "Client":
+async def _temporal(settings: "Settings", namespace: str | None = None) -> "Client":
     from activities.clients import temporal
 
     # Without Temporal the API still takes forms: the client connects when it is first needed.
     return await temporal.connect(
         settings.temporal_address,
-        settings.temporal_namespace,
+        namespace or settings.temporal_namespace,
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
         lazy=True,
@@ -343,6 +362,25 @@ async def _builds(settings: "Settings", client: "Client") -> list["Finding"]:
         # That Temporal is away is said already; an old server knows no builds.
         return []
     return [check.builds(settings.build_id, found.current, found.others)]
+
+
+def simulate(chosen: argparse.Namespace) -> int:
+    """Play a workflow through; 1 when it went otherwise than the file expects, 2 when it could not be."""
+    from local import simulate as simulation
+
+    options = simulation.Options(
+        file=chosen.file,
+        card=chosen.data_dir / "up.json",
+        workflow=chosen.workflow,
+        api_url=chosen.api_url,
+        api_key=chosen.api_key,
+        save=chosen.save,
+    )
+    try:
+        return 0 if simulation.run(options, print) else 1
+    except simulation.SimulateError as failure:
+        print(f"flowtrack simulate: {failure}", file=sys.stderr)
+        return 2
 
 
 def _log(settings: "Settings") -> None:

@@ -101,6 +101,7 @@ class Settings(BaseSettings):
 
     temporal_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1:7233"
     temporal_namespace: str = "default"
+    simulation_namespace: str = "flowtrack-simulations"
     temporal_tls: bool | None = None
     temporal_api_key: SecretStr | None = None
     temporal_ui_url: PublicURL = "http://127.0.0.1:8233"

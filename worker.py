@@ -27,6 +27,7 @@ from activities.deliveries import Deliveries
 from activities.interceptors import MirrorInterceptor
 from activities.kin import Relations
 from activities.schedules import Schedules
+from activities.simulation import SimulatedSteps, SimulationInterceptor
 from activities.steps import Steps
 from activities.upkeep import Upkeep
 from activities.world import World
@@ -143,6 +144,37 @@ async def running(
             await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
+@asynccontextmanager
+async def simulating(client: Client, *, task_queue: str = TASK_QUEUE) -> AsyncIterator[None]:
+    """Run the worker of simulations, where their namespace is: the same workflow, nothing with an effect."""
+    if not await temporal.has_namespace(client):
+        log.warning("no simulations here: their namespace is missing", namespace=client.namespace)
+        yield
+        return
+    async with Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[ExecutionWorkflow],
+        activities=SimulatedSteps().activities(),
+        workflow_runner=sandbox(),
+        interceptors=[SimulationInterceptor()],
+        max_concurrent_workflow_task_polls=2,
+        max_concurrent_activity_task_polls=1,
+        nonsticky_to_sticky_poll_ratio=0.5,
+    ):
+        yield
+
+
+async def simulation_client(settings: Settings) -> Client:
+    """Connect to the namespace of simulations, which no interceptor and no mirror watches."""
+    return await temporal.connect(
+        settings.temporal_address,
+        settings.simulation_namespace,
+        tls=settings.temporal_tls,
+        api_key=settings.temporal_token,
+    )
+
+
 def by_queue(world: World) -> dict[str, list[Callable[..., Any]]]:
     """Return the activities of each task queue, by its suffix; queues without any are left out."""
     steps, begin, upkeep, deliveries = Steps(world), Begin(world), Upkeep(world), Deliveries(world)
@@ -216,7 +248,10 @@ async def serve(settings: Settings) -> None:
     async with connected(settings) as (client, world):
         await schedules.ensure(client, task_queue=TASK_QUEUE)
         build_id, concurrency = settings.build_id, settings.worker_concurrency
-        async with running(client, world, concurrency=concurrency, build_id=build_id):
+        async with (
+            running(client, world, concurrency=concurrency, build_id=build_id),
+            simulating(await simulation_client(settings)),
+        ):
             await Schedules(world).begin()
             log.info("worker ready", task_queue=TASK_QUEUE, build_id=build_id or None)
             await stop.wait()

@@ -13,10 +13,9 @@ from workflows.messages import StepInput
 
 def of_step(given: StepInput, world: World, now: datetime) -> dict[str, str]:
     """Write the links that a node's templates name."""
-    named = {path.partition(".")[2] for path in given.node.reads if path.startswith("links.")}
-    written: dict[str, str] = {}
+    asked, written = named(given), dict[str, str]()
     if given.node.approval is not None:
-        for name in named & {"approve", "reject"}:
+        for name in asked & {"approve", "reject"}:
             decision = Decision(
                 workspace_id=given.workspace_id,
                 execution_id=given.execution_id,
@@ -28,9 +27,14 @@ def of_step(given: StepInput, world: World, now: datetime) -> dict[str, str]:
                 expires_at=(now + links.LIFETIME).replace(hour=0, minute=0, second=0, microsecond=0),
             )
             written[name] = links.decision_url(world.public_url, world.master_key, decision)
-    if "unsubscribe" in named and given.lead_id is not None:
+    if "unsubscribe" in asked and given.lead_id is not None:
         written["unsubscribe"] = unsubscribe(given, world)
     return written
+
+
+def named(given: StepInput) -> set[str]:
+    """Name the links that a node's templates ask for."""
+    return {path.partition(".")[2] for path in given.node.reads if path.startswith("links.")}
 
 
 def unsubscribe(given: StepInput, world: World) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities import links
+from activities import imagined, links
 from activities.clients import mail, smtp
 from activities.clients.addresses import OutwardError
 from activities.clients.mail import Composed, Mailbox
@@ -20,6 +20,7 @@ from activities.step import Step
 from activities.world import World
 from db import effects, quotas, usage
 from db.effects import EffectKey
+from workflows import simulation
 from workflows.messages import Outcome
 
 EFFECT = "email"
@@ -27,6 +28,8 @@ QUOTA = "email_sends"
 FAST_CONNECT = 3.0
 """Seconds that a first attempt waits for a connection before it makes room in the workflow's worker."""
 NAMED = re.compile(r"\s*(?P<name>.*?)\s*<(?P<email>[^<>]*)>\s*", re.DOTALL)
+IMAGINED = Mailbox("simulation@flowtrack.example")
+"""The sender of what is only written in a simulated run."""
 HEADERS = {"Auto-Submitted": "auto-generated"}
 """Answering machines shall not answer."""
 
@@ -92,7 +95,7 @@ async def send(errand: Errand, world: World) -> Outcome:
         if isinstance(reserved, Outcome):
             return reserved
         try:
-            composed = _compose(reserved, world)
+            composed = _compose(reserved, mailbox(world.mail_from))
             receipt = await connection.send(composed.message, composed.sender, composed.recipients)
         except OutwardError as error:
             return await _unsent(errand, world, reserved, error)
@@ -152,17 +155,39 @@ async def _take_quota(session: AsyncSession, key: EffectKey) -> None:
         )
 
 
+def imagine(step: Step, letter: Letter | Unwanted, **contents: str) -> Outcome:
+    """Say what sending would come to: the message is written, and so checked, and goes nowhere.
+
+    `contents` names the settings that its parts come from.
+    """
+    if isinstance(letter, Unwanted):
+        return letter.outcome
+    name = mail.message_id(imagined.id_of(step, EFFECT), domain=IMAGINED.email.rpartition("@")[2])
+    try:
+        composed = _compose(Reserved(letter, name, in_doubt=False), IMAGINED)
+    except OutwardError as error:
+        raise _failure(error) from error
+    to = list(composed.recipients)
+    output = {"status": "sent", "message_id": name, "to": to, "refused": {}, "subject": letter.subject}
+    told = {"to": list(letter.to), "cc": _listed(letter.cc), "bcc": _listed(letter.bcc)}
+    return simulation.note({"mail": {**told, "subject": letter.subject, **contents}}, Outcome(output=output))
+
+
+def _listed(given: str | Sequence[str] | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or ())
+
+
 def message_id(key: EffectKey, world: World) -> str:
     """Derive the Message-ID from the effect's key: a repeat is recognisable as one."""
     domain = mailbox(world.mail_from).email.rpartition("@")[2]
     return mail.message_id(*key.values.values(), domain=domain)
 
 
-def _compose(reserved: Reserved, world: World) -> Composed:
+def _compose(reserved: Reserved, sender: Mailbox) -> Composed:
     """Write the message; raises RefusedMessage."""
     letter = reserved.letter
     return mail.compose(
-        sender=mailbox(world.mail_from),
+        sender=sender,
         to=mailboxes(letter.to),
         cc=mailboxes(letter.cc),
         bcc=mailboxes(letter.bcc),

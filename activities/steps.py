@@ -40,13 +40,13 @@ class Steps:
             found.append(self._weighing())
         return found
 
-    def _activity(self, node_type: type[NodeType]) -> Callable[[StepInput], Awaitable[Outcome]]:
+    def _activity(self, node_type: type[NodeType]) -> Callable[..., Awaitable[Outcome]]:
         async def run(given: StepInput) -> Outcome:
             return await self._carry_out(node_type, given)
 
         return activity.defn(name=node_type.name)(run)
 
-    def _weighing(self) -> Callable[[StepInput], Awaitable[Outcome]]:
+    def _weighing(self) -> Callable[..., Awaitable[Outcome]]:
         """Build the activity of nodes that the run could decide alone but for the rules on their edges."""
 
         async def run(given: StepInput) -> Outcome:
@@ -68,8 +68,8 @@ class Steps:
         began = perf_counter()
         try:
             lead = await self._fresh_lead(given)
-            now = datetime.now(UTC)
-            written = links.of_step(given, self._world, now)
+            now = self._now(given)
+            written = self._links(given, now)
             step = prepare(node_type, given, lead=lead, now=now, written=written)
             measured("input", step.shown)
             given_back = await contained(act(step), seconds=time_of(node_type, given))
@@ -94,6 +94,12 @@ class Steps:
         activity.logger.exception("step raised", extra={"node": given.node.id}, exc_info=error)
         name = str(error) if isinstance(error, Escaped) else type(error).__name__
         return StepDeferred("error", name)
+
+    def _now(self, given: StepInput) -> datetime:
+        return datetime.now(UTC)
+
+    def _links(self, given: StepInput, now: datetime) -> dict[str, str]:
+        return links.of_step(given, self._world, now)
 
     async def _fresh_lead(self, given: StepInput) -> dict[str, Any] | None:
         """Read the lead again where the run slept or an earlier attempt failed: it may have changed since."""

@@ -11,7 +11,7 @@ from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms
-from api.deps import Config, Planner, Platform, Starter
+from api.deps import Config, Planner, Platform, Simulator, Starter
 from api.pages import reference
 from api.requests import Requests
 from api.routes import (
@@ -30,6 +30,7 @@ from api.routes import (
     pipeline,
     quotas,
     reruns,
+    simulations,
     steps,
     versions,
     webhook_endpoints,
@@ -53,6 +54,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     workflows.router,
     versions.router,
     graphs.router,
+    simulations.router,
     form_fields.router,
     executions.router,
     control.router,
@@ -78,10 +80,11 @@ def create_app(
     config: Config,
     planner: Planner | None = None,
     traffic: Traffic | None = None,
+    simulator: Simulator | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
-    platform = Platform(database, starter, config, planner, traffic=traffic or Traffic())
+    platform = Platform(database, starter, config, planner, simulator, traffic=traffic or Traffic())
     app = FastAPI(
         title="FlowTrack",
         version=config.version,

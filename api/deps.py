@@ -1,7 +1,7 @@
 """What the handlers are handed: configuration, the starter's shape, the platform, a transaction."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from hmac import digest
 from typing import Annotated, Any, Protocol
@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities.clients import addresses
 from api.auth import Authenticated
 from api.desk import Desk
+from api.mirror.events import Event
 from api.requests import Metrics
+from api.simulation.script import Course, Scripted
 from api.traffic import Traffic
 from db import starts
 from db.forms import Form
@@ -22,7 +24,8 @@ from db.intake import Accepted, Submission
 from db.session import Database
 from db.starts import Rerun, Start
 from workflows.graph import Graph
-from workflows.messages import Command, Heard
+from workflows.messages import Command, ExecutionInput, Heard
+from workflows.simulation import Plan
 
 log = structlog.get_logger()
 
@@ -104,6 +107,15 @@ class Planner(Protocol):
         """Bring one workflow's schedule in line; never raise for an outage."""
 
 
+class Simulator(Protocol):
+    """Plays simulations."""
+
+    async def play(
+        self, given: ExecutionInput, plan: Plan, script: Sequence[Scripted]
+    ) -> tuple[Course, list[list[Event]]]:
+        """Play one to its end or its limits; return its course and the events of its runs."""
+
+
 class Background:
     """Work that follows an answer without delaying it."""
 
@@ -145,6 +157,7 @@ class Platform:
     starter: Starter
     config: Config
     planner: Planner | None = None
+    simulator: Simulator | None = None
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
     traffic: Traffic = field(default_factory=Traffic)

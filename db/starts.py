@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.forms import Form
 from db.intake import Accepted, Submission
-from db.models import Workflow, WorkflowExecution, WorkflowVersion
+from db.models import Workflow, WorkflowExecution, WorkflowVersion, Workspace
 from db.session import fetch
 from workflows.graph import Graph
 from workflows.messages import ExecutionInput
@@ -75,6 +75,15 @@ class Surroundings:
     workspace: dict[str, Any]
     workflow: dict[str, Any]
     status: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What every run of a workflow knows of its surroundings."""
+
+    workspace: dict[str, Any]
+    workflow: dict[str, Any]
+    holds_failures: bool
 
 
 async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Start | None:
@@ -153,6 +162,29 @@ async def note_dispatched(session: AsyncSession, workspace_id: UUID, runs: Mappi
 async def release(session: AsyncSession, workspace_id: UUID, execution_ids: Sequence[UUID]) -> None:
     """Leave executions that could not be started to the dispatcher, at once."""
     await session.execute(RELEASE, {"workspace_id": workspace_id, "ids": list(execution_ids)})
+
+
+async def facts(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) -> Facts | None:
+    """Return the scopes that all runs of a workflow share; None if there is no such workflow."""
+    query = (
+        select(Workspace.name, Workspace.slug, Workspace.timezone, Workflow.name, Workflow.settings)
+        .select_from(Workflow)
+        .join(Workspace, Workspace.id == Workflow.workspace_id)
+        .where(
+            Workflow.workspace_id == workspace_id,
+            Workflow.id == workflow_id,
+            Workflow.deleted_at.is_(None),
+        )
+    )
+    found = (await session.execute(query)).one_or_none()
+    if found is None:
+        return None
+    name, slug, zone, workflow_name, settings = found
+    return Facts(
+        workspace={"id": str(workspace_id), "name": name, "slug": slug, "timezone": zone},
+        workflow={"id": str(workflow_id), "name": workflow_name},
+        holds_failures=bool(settings.get("hold_failures")),
+    )
 
 
 async def surroundings(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Surroundings | None:

@@ -257,13 +257,14 @@ def _follow(api: API, execution_id: str, say: Say) -> dict[str, Any]:
             name = (step["node_id"], step["visit"])
             if step["status"] != "running" and name not in told:
                 told.add(name)
-                say(_line(step))
+                say(line(step))
         if run["status"] in ENDED or time.monotonic() > deadline:
             return run
         time.sleep(0.1)
 
 
-def _line(step: Mapping[str, Any]) -> str:
+def line(step: Mapping[str, Any]) -> str:
+    """Tell a step in one line."""
     what = f"→ {step['handle']}" if step["handle"] not in (None, "default") else ""
     if step["status"] != "completed":
         what = step["skip_reason"] or (step["error"] or {}).get("message", "")

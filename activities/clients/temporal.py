@@ -150,6 +150,19 @@ async def make_current(client: Client, build_id: str, *, patience: float = 60) -
             return
 
 
+async def has_namespace(client: Client) -> bool:
+    """Tell whether the client's namespace exists."""
+    try:
+        await client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=client.namespace), timeout=RPC_TIMEOUT
+        )
+    except RPCError as error:
+        if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED):
+            return False
+        raise
+    return True
+
+
 def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     try:

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities import imagined
 from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
@@ -17,6 +18,14 @@ async def run(step: Step, world: World) -> Outcome:
     async with world.database.workspace(step.workspace_id) as session:
         output = await effects.once(session, step.effect("event"), lambda: _add(session, step))
     return Outcome(output=output)
+
+
+def simulate(step: Step) -> Outcome:
+    """Add the event to what is known of the lead."""
+    config: Config = step.config
+    imagined.lead_of(step)
+    output = {"event_id": imagined.id_of(step, "event"), "event_type": config.event_type}
+    return Outcome(output=output, lead=imagined.after(step, config.event_type))
 
 
 async def _add(session: AsyncSession, step: Step) -> dict[str, Any]:

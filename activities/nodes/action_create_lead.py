@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities import edits
+from activities import edits, imagined
 from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
@@ -28,6 +28,16 @@ async def run(step: Step, world: World) -> Outcome:
         is_own = own is not None and output["lead_id"] == str(own)
         lead = await leads.scope(session, step.workspace_id, own) if own and is_own else None
     return Outcome(output=output, lead=lead, handles=("created" if output["created"] else "existing",))
+
+
+def simulate(step: Step) -> Outcome:
+    """Say what would be created: anybody but the run's own lead is new."""
+    config: Config = step.config
+    email, own = address(config), imagined.given(step).lead
+    if own is not None and own["email"] == email:
+        return Outcome(output=_known(config, str(own["id"])), handles=("existing",))
+    output = {"lead_id": imagined.id_of(step, "lead"), "created": True, "changed": list(config.fields)}
+    return Outcome(output=output, handles=("created",))
 
 
 def address(config: Config) -> str:

@@ -50,6 +50,11 @@ async def run(step: Step, world: World) -> Outcome:
     return Outcome(output={"message_id": message_id, "deliveries": _shown(standings)})
 
 
+def simulate(step: Step) -> Outcome:
+    """Write the message; which endpoints would get it is not looked up."""
+    return Outcome(output={"message_id": message(step).id, "deliveries": []})
+
+
 async def _post(session: AsyncSession, step: Step, claims: Claims) -> dict[str, Any]:
     config: Config = step.config
     named = None if config.endpoint_ids == "all" else config.endpoint_ids

@@ -66,6 +66,19 @@ async def run(step: Step, world: World) -> Outcome:
     return Outcome(output=output)
 
 
+def simulate(step: Step) -> Outcome:
+    """Write the request, which may fail, and imagine that the service takes it and has nothing to say."""
+    config: Config = step.config
+    target(config)
+    body_of(config)
+    try:
+        http.check_headers(headers_of(step))
+    except OutwardError as error:
+        raise _unanswered(error) from error
+    status = next(filter(config.succeeds, range(200, 600)), 200)
+    return Outcome(output={"status": status, "headers": {}, "body": None, "truncated": False})
+
+
 async def _forget(step: Step, world: World, *, in_doubt: bool) -> None:
     """Give the effect back, or say that nobody knows: this attempt proves nothing about an earlier one."""
     async with world.database.workspace(step.workspace_id) as session:

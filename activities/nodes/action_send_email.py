@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities import links, mailing
+from activities import imagined, links, mailing
 from activities.mailing import Errand, Letter, Reserved, Unwanted
 from activities.step import Step
 from activities.world import World
@@ -18,15 +18,24 @@ EVENT = "EMAIL_SENT"
 
 async def run(step: Step, world: World) -> Outcome:
     """Send the mail, and write the lead's event with its confirmation."""
+    leaves_by = links.unsubscribe(step.given, world) if step.given.lead_id is not None else None
 
     async def write(session: AsyncSession) -> Letter | Unwanted:
-        return letter(step, await _lead(session, step), world)
+        return letter(step, await _lead(session, step), leaves_by=leaves_by)
 
     async def tell(session: AsyncSession, reserved: Reserved) -> None:
         await _tell(session, step, reserved)
 
     config: Config = step.config
     return await mailing.send(Errand(step=step, guarantee=config.guarantee, write=write, tell=tell), world)
+
+
+def simulate(step: Step) -> Outcome:
+    """Write the mail as it would be sent."""
+    written = letter(step, imagined.contact_of(step))
+    outcome = mailing.imagine(step, written, html="emailBody", text="emailText")
+    is_written = isinstance(written, Letter)
+    return outcome.model_copy(update={"lead": imagined.after(step, EVENT)}) if is_written else outcome
 
 
 async def _lead(session: AsyncSession, step: Step) -> Contact | None:
@@ -36,8 +45,8 @@ async def _lead(session: AsyncSession, step: Step) -> Contact | None:
     return await leads.contact(session, step.workspace_id, step.given.lead_id)
 
 
-def letter(step: Step, lead: Contact | None, world: World) -> Letter | Unwanted:
-    """Address the mail, or say why it is not sent."""
+def letter(step: Step, lead: Contact | None, *, leaves_by: str | None = None) -> Letter | Unwanted:
+    """Address the mail, or say why it is not sent; `leaves_by` is the link to unsubscribe."""
     config: Config = step.config
     to, reason = recipient(step, lead)
     if to is None:
@@ -51,7 +60,7 @@ def letter(step: Step, lead: Contact | None, world: World) -> Letter | Unwanted:
         html=config.email_body,
         text=config.email_text,
         # The mail programs' own button; to be had where the mail goes to the lead itself.
-        unsubscribe_url=links.unsubscribe(step.given, world)
+        unsubscribe_url=leaves_by
         if config.message_class == "marketing" and lead is not None and to == lead.email
         else None,
     )

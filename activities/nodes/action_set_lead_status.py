@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities import imagined
 from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
@@ -23,11 +24,27 @@ async def run(step: Step, world: World) -> Outcome:
     return Outcome(output=output, lead=lead, handles=("default" if output["changed"] else "unchanged",))
 
 
-async def _move(session: AsyncSession, step: Step) -> dict[str, Any]:
+def simulate(step: Step) -> Outcome:
+    """Move the lead that travels with the run."""
     config: Config = step.config
+    status, before = wanted(config), str(imagined.lead_of(step)["status"])
+    if before == status or (config.allowed_from and before not in config.allowed_from):
+        return Outcome(output=_unmoved(config, before, status), handles=("unchanged",))
+    output = {"changed": True, "from": before, "to": status}
+    return Outcome(output=output, lead=imagined.after(step, EVENT, status=status))
+
+
+def wanted(config: Config) -> str:
+    """Read the status, or say that it is none."""
     status = config.status.strip()
     if not 0 < len(status) <= LONGEST:
         raise StepFailed("bad_status", f"status: a text of 1 to {LONGEST} characters is needed.")
+    return status
+
+
+async def _move(session: AsyncSession, step: Step) -> dict[str, Any]:
+    config: Config = step.config
+    status = wanted(config)
     moved = await leads.set_status(
         session, step.workspace_id, step.lead_id, status, allowed_from=config.allowed_from
     )

@@ -4,10 +4,13 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities import edits
+from activities import edits, imagined
+from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
 from db import effects, leads
+from db.changes import Held
+from db.models import Lead
 from workflows.messages import Outcome
 from workflows.nodes.action_update_lead import Config
 
@@ -20,6 +23,22 @@ async def run(step: Step, world: World) -> Outcome:
         output = await effects.once(session, step.effect("update"), lambda: _update(session, step))
         lead = await leads.scope(session, step.workspace_id, step.lead_id)
     return Outcome(output=output, lead=lead)
+
+
+def simulate(step: Step) -> Outcome:
+    """Change the lead that travels with the run, by the same rules."""
+    config: Config = step.config
+    lead = imagined.lead_of(step)
+    held = Held(imagined.row_of(step) or Lead(), lead["fields"], imagined.questions(step))
+    try:
+        plan = edits.planned(config.set, config.mode, held)
+    except edits.BadValue as error:
+        raise StepFailed(error.type, f"set.{error.message}") from error
+    if not plan.changed:
+        return Outcome(output={"changed": []}, lead=lead)
+    own = {**plan.columns, **({"email": plan.email} if plan.email else {})}
+    changed = imagined.after(step, EVENT, **own, fields=plan.answers)
+    return Outcome(output={"changed": plan.changed}, lead=changed)
 
 
 async def _update(session: AsyncSession, step: Step) -> dict[str, Any]:

@@ -24,6 +24,13 @@ async def run(step: Step, world: World) -> Outcome:
     return Outcome(output=output, handles=(WITHIN if output["granted"] else EXCEEDED,), wake_at=wake_at)
 
 
+def simulate(step: Step) -> Outcome:
+    """Let the run through: no quota is looked at, nor taken."""
+    config: Config = step.config
+    told = {"granted": True, "quota_key": config.quota_key, "amount": config.amount}
+    return Outcome(output={**told, "used": None, "limit": None, "held_until": None}, handles=(WITHIN,))
+
+
 async def _take(session: AsyncSession, step: Step) -> dict[str, Any]:
     config: Config = step.config
     answer = await quotas.consume(session, step.workspace_id, config.quota_key, config.amount)

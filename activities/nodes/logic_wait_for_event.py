@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from activities import imagined
 from activities.step import Step
 from activities.world import World
 from db import leads
@@ -26,6 +27,16 @@ async def run(step: Step, world: World) -> Outcome:
     lead, happened = await _happened(step, world, types, since, told)
     scope = {**step.scope, "lead": lead}
     return weigh(config, [*said, *happened], scope=scope, entered_at=entered, now=step.now, zone=step.zone)
+
+
+def simulate(step: Step) -> Outcome:
+    """Weigh the events that the script told the run of."""
+    config: Config = step.config
+    entered = step.given.entered_at or step.now
+    since = entered if config.lookback == "node_start" else step.given.began_at or entered
+    heard = [event for event in step.given.heard if event.at >= since]
+    scope = {**step.scope, "lead": imagined.given(step).lead or {}}
+    return weigh(config, heard, scope=scope, entered_at=entered, now=step.now, zone=step.zone)
 
 
 async def _happened(

@@ -25,6 +25,7 @@ BODIES: dict[str, Any] = {
     "execution_rerun": {},
     "executions_cancel": {"status": "waiting"},
     "executions_rerun": {"status": "failed"},
+    "workflow_simulate": {"version": 99},
     "hook_rotate": {"url": True},
     "lead_update": {"company": "Acme"},
     "webhook_endpoint_create": {"url": "https://example.com/hook"},

@@ -20,10 +20,12 @@ from api import app
 from api.dispatcher import Dispatcher
 from api.mirror.mirror import Mirror
 from api.planner import Planner
+from api.simulation.simulator import Simulator
 from api.starter import Starter
 from db import doors, keys
 from db.session import Database
 from local import mail
+from local.temporal import SIMULATIONS
 from tests.e2e.target import Target
 
 MASTER_KEY = bytes(range(32))
@@ -35,6 +37,8 @@ EMAIL = {"field_key": "email", "label": "E-mail", "field_type": "EMAIL", "is_req
 class House:
     """What a test works with."""
 
+    application: Any
+    token: str
     api: httpx.AsyncClient
     public: httpx.AsyncClient
     database: Database
@@ -182,6 +186,8 @@ async def built(
         await stack.enter_async_context(_running(dispatcher.run))
         await stack.enter_async_context(interceptor.sending())
         await stack.enter_async_context(worker.running(client, world))
+        imagined = await temporal.connect(temporal_address, SIMULATIONS)
+        await stack.enter_async_context(worker.simulating(imagined, task_queue=task_queue))
         config = app.Config(
             master_key=MASTER_KEY,
             task_queue=task_queue,
@@ -189,12 +195,15 @@ async def built(
             temporal_ui_url="http://127.0.0.1:8233",
         )
         planner = Planner(database, client, task_queue=task_queue)
-        application = app.create_app(database, starter, config=config, planner=planner)
+        simulator = Simulator(imagined, task_queue=task_queue)
+        application = app.create_app(database, starter, config=config, planner=planner, simulator=simulator)
         await stack.enter_async_context(application.router.lifespan_context(application))
         workspace_id, token = await _workspace(database, "acme")
         public = await stack.enter_async_context(_client(application))
         api = await stack.enter_async_context(_client(application, token))
         yield House(
+            application=application,
+            token=token,
             api=api,
             public=public,
             database=database,
