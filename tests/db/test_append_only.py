@@ -53,7 +53,8 @@ async def test_k7_the_app_has_no_right_to_change_a_lead_event(
 @pytest.mark.parametrize(
     "statement",
     [
-        *CHANGES,
+        # PostgreSQL itself refuses to empty a table that others point to.
+        *(f"{change} CASCADE" if change.startswith("TRUNCATE") else change for change in CHANGES),
         "DELETE FROM leads",
         "TRUNCATE leads CASCADE",
         "DO $$ BEGIN DELETE FROM lead_events; END $$",

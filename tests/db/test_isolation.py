@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 from psycopg.errors import InsufficientPrivilege
-from sqlalchemy import Table, delete, func, insert, select, text, update
+from sqlalchemy import Table, and_, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 from uuid_utils.compat import uuid7
@@ -33,11 +33,25 @@ async def filled(database: Database, here: Place, there: Place) -> None:
     await fill(database, here)
 
 
+def key_of(name: str) -> list[Any]:
+    """Return what names a row within its workspace."""
+    return [column for column in table_of(name).primary_key.columns if column.name != "workspace_id"]
+
+
+def is_row(name: str, row: dict[str, Any]) -> Any:
+    return and_(*(column == row[column.name] for column in key_of(name)))
+
+
+def anew(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a copy of a row an id of its own, where its table has one."""
+    return {**row, "id": uuid7()} if "id" in row else row
+
+
 def rows_of(superuser: Superuser, place: Place, name: str) -> list[dict[str, Any]]:
     with superuser() as connection:
-        cursor = connection.execute(
-            f"SELECT * FROM {name} WHERE workspace_id = %s ORDER BY id", [place.workspace_id]
-        )
+        order = ", ".join(column.name for column in key_of(name))
+        statement = f"SELECT * FROM {name} WHERE workspace_id = %s ORDER BY {order}"
+        cursor = connection.execute(statement, [place.workspace_id])
         columns = [column.name for column in cursor.description or ()]
         return [dict(zip(columns, row, strict=True)) for row in cursor]
 
@@ -66,12 +80,12 @@ async def test_a_stranger_sees_changes_and_deletes_nothing(
     theirs = table.c.workspace_id == here.workspace_id
     async with database.workspace(there.workspace_id) as session:
         assert await session.scalar(select(func.count()).select_from(table).where(theirs)) == 0
-        assert await session.scalar(select(func.count()).where(table.c.id == before[0]["id"])) == 0
+        assert await session.scalar(select(func.count()).where(is_row(name, before[0]))) == 0
     for statement in (
-        update(table).where(theirs).values(id=uuid7()),
-        update(table).where(table.c.id == before[0]["id"]).values(workspace_id=there.workspace_id),
+        update(table).where(theirs).values({key: anew(before[0])[key.name] for key in key_of(name)}),
+        update(table).where(is_row(name, before[0])).values(workspace_id=there.workspace_id),
         delete(table).where(theirs),
-        delete(table).where(table.c.id == before[0]["id"]),
+        delete(table).where(is_row(name, before[0])),
     ):
         touched, refused = await attempt(database, there, statement)
         assert (touched, refused) in {(0, ""), (0, "InsufficientPrivilege")}
@@ -89,7 +103,7 @@ async def test_a_stranger_inserts_and_upserts_nothing_and_hands_nothing_over(
     key = [column.name for column in table.primary_key]
     handed = {"workspace_id": here.workspace_id}
     for statement in (
-        insert(table).values({**row, "id": uuid7()}),
+        insert(table).values(anew(row)),
         upsert(table).values(row).on_conflict_do_nothing(),
         upsert(table).values(row).on_conflict_do_update(index_elements=key, set_=handed),
         update(table).values(**handed),
@@ -111,7 +125,7 @@ async def test_a_row_cannot_point_to_another_workspaces_parent(
         columns = [column.name for column in key.columns if column.name not in ("workspace_id", "id")]
         if len(key.columns) < 2 or row[columns[0]] is None:
             continue
-        foreign = {**row, "workspace_id": there.workspace_id, "id": uuid7()}
+        foreign = {**anew(row), "workspace_id": there.workspace_id}
         foreign |= {"slug": None} if name == "workflows" else {}
         foreign |= {column: make() for (table_name, column), make in WORLDWIDE.items() if table_name == name}
         touched, refused = await attempt(database, there, insert(table).values(foreign))
@@ -155,7 +169,7 @@ async def test_the_few_worldwide_keys_are_unique_worldwide(
     name, column = key
     await fill(database, there)
     mine, theirs = rows_of(superuser, there, name)[0], rows_of(superuser, here, name)[0]
-    copy = {**written(name, mine), "id": uuid7(), column: theirs[column]}
+    copy = {**anew(written(name, mine)), column: theirs[column]}
     copy |= {"idempotency_key": None} if "idempotency_key" in copy else {}
     assert await attempt(database, there, insert(table_of(name)).values(copy)) == (0, "UniqueViolation")
 
@@ -184,7 +198,7 @@ async def test_without_a_workspace_there_are_no_rows_and_none_can_be_made(
         assert await session.scalar(select(func.count()).select_from(table)) == 0
     with pytest.raises(DBAPIError) as refused:
         async with database.door() as session:
-            await session.execute(insert(table).values({**row, "id": uuid7()}))
+            await session.execute(insert(table).values(anew(row)))
     assert isinstance(refused.value.orig, InsufficientPrivilege)
 
 

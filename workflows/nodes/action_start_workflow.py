@@ -35,6 +35,7 @@ class StartWorkflow(NodeType):
         "input": {"budget": "{{ trigger.budget | default: 0 }}"},
         "wait": True,
     }
+    failure = ("unknown_workflow", {"workflowId": "01936f1e-7c3a-7bd0-8f53-2f6a1c3b9d10"})
     waits = True
     starts_runs = True
 
