@@ -174,7 +174,7 @@ async def test_on_the_latest_version_what_still_fits_is_kept(house: House):
     assert (run["status"], run["version"]) == ("completed", 2)
     assert subjects(house) == ["Done", "Hello"]
 
-    await publish(house, workflow, chain(FORM, GREET, TELL))
+    await publish(house, workflow, chain(FORM, {**NOTE, "id": "noted"}, GREET, TELL))
     assert await refused(house, first, **{"from": "failure", "version": "latest"}) == (409, "version_differs")
 
 
