@@ -103,7 +103,7 @@ class Run:
         self._execution_id, self._version = start.execution_id, start.version
         self._walk = Walk(self.graph, self.state.walk)
         outputs = self.state.outputs
-        self._weights = [heaviness(event) for event in self.state.inbox]
+        self._weights = list(map(heaviness, self.state.inbox))
         self._steps = {node.save_as: outputs[node.id] for node in self.graph.nodes if node.id in outputs}
 
     def admit(self, begun: Begun) -> None:
@@ -318,6 +318,7 @@ class Run:
         if slept and self.type_of(self.node_of(key)).starts_runs:
             # Nobody else waits for these: they would push out what happened to the lead.
             state.inbox = [event for event in state.inbox if event.type not in slept.waits_for]
+            self._weights = list(map(heaviness, state.inbox))
 
     def _go_on(self, node: Node, visit: int, outcome: Outcome) -> list[Event]:
         """Leave a node, and whatever its loop's turn left under way."""
@@ -382,6 +383,7 @@ class Run:
             elif isinstance(event, Skipped) and event.reason == "disabled":
                 waiting += self._walk.finish(node.id, first_way(node), visit=visit)
         if any(isinstance(event, Looped | Passed) for event in events):
+            # Turns that end by themselves leave nothing under way, only outputs to forget.
             self._left_behind()
         return events
 
