@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from workflows.control import Controlled
 from workflows.failures import FAILURES, defect, failed, is_final, told_by
 from workflows.graph import Node, summary
-from workflows.kin import release, tell_parent
+from workflows.kin import cancel_awaited, release, tell_parent
 from workflows.messages import (
     BeginInput,
     Begun,
@@ -34,6 +34,8 @@ PATIENCE = RetryPolicy(
 """For what only our own database can delay; a node's own `retry` is counted by its activity."""
 BACKSTOP = timedelta(seconds=5)
 """The activity itself ends a step in time; what holds even the activity up is ended by Temporal, later."""
+AGAIN = timedelta(seconds=1)
+"""Until the next last look of a wait whose worker's clock is behind the server's."""
 
 
 @workflow.defn(name="ExecutionWorkflow")
@@ -45,7 +47,6 @@ class ExecutionWorkflow(Controlled):
         self._start = start
         super().__init__(Run(start))
         self._branches: dict[str, asyncio.Task[None]] = {}
-        self._failure: ApplicationError | None = None
         self._draining = False
         self._stays = False
         """It is too large to continue as new, and goes on in the history it has."""
@@ -135,8 +136,8 @@ class ExecutionWorkflow(Controlled):
     def _launch(self, events: list[Event]) -> None:
         """Start a branch for every step that became ready; hold them when history has grown long."""
         for event in events:
-            if isinstance(event, Dropped) and event.key in self._branches:
-                self._branches[event.key].cancel()
+            if isinstance(event, Dropped):
+                self._give_up(event)
         has_grown_long = not self._stays and workflow.info().is_continue_as_new_suggested()
         self._draining = self._draining or has_grown_long
         if self._draining:
@@ -145,6 +146,21 @@ class ExecutionWorkflow(Controlled):
                     self._branches[key].cancel()
         elif any(isinstance(event, Ready) for event in events):
             self._go_on()
+
+    def _give_up(self, dropped: Dropped) -> None:
+        """Stop a step's branch; a run that it waits for nobody waits for any more."""
+        if dropped.key in self._branches:
+            self._branches[dropped.key].cancel()
+        if self._run.type_of(dropped.node).starts_runs:
+            name = f"{dropped.key} released"
+            self._branches[name] = asyncio.create_task(self._release(dropped.key, name), name=name)
+
+    async def _release(self, key: str, name: str) -> None:
+        """Cancel what a step waits for; the run neither ends nor moves on meanwhile."""
+        try:
+            await cancel_awaited(self._start, name, step=key)
+        finally:
+            self._branches.pop(name, None)
 
     def _go_on(self) -> None:
         """Start a branch for every step that is to run and has none, unless the run is paused."""
@@ -215,14 +231,17 @@ class ExecutionWorkflow(Controlled):
         left = None
         if outcome.wake_at is not None:
             # Never zero: a timer must leave its event, by which the mirror knows that the step ended.
-            left = max(outcome.wake_at - workflow.now(), timedelta(milliseconds=1))
+            least = AGAIN if outcome.waits_for else timedelta(milliseconds=1)
+            left = max(outcome.wake_at - workflow.now(), least)
         try:
             await workflow.wait_condition(
                 lambda: key in self._news, timeout=left, timeout_summary=summary(key, node)
             )
         except TimeoutError:
-            self._room.clear()
-            return True
+            if not outcome.waits_for:
+                self._room.clear()
+                return True
+            # What it waits for may stand before the timer in history, or behind: its last look decides.
         self._room.clear()
         # While the run slept the lead may have changed.
         self._run.state.lead = None
@@ -331,6 +350,7 @@ class ExecutionWorkflow(Controlled):
         return bytes_of(self._onward()) <= HEAVIEST
 
     async def _continue_as_new(self) -> None:
+        await self._room.send(bytes_of(self._onward()))
         await workflow.wait_condition(workflow.all_handlers_finished)
         # Between two histories a run may change to newer code; where workers have no build this says nothing.
         upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE

@@ -72,19 +72,24 @@ async def test_an_event_that_comes_while_a_step_looks_has_it_look_again(
     assert heard == [[], ["OTHER", "PAID"]]
 
 
-async def test_an_event_that_a_step_does_not_wait_for_leaves_it_asleep(
+async def test_an_event_that_a_step_does_not_wait_for_leaves_it_asleep_until_its_deadline(
     temporal_client: Client, task_queue: str
 ):
-    name, looks = f"execution-{uuid4()}", []
+    name = f"execution-{uuid4()}"
+    looks: list[datetime] = []
+    deadlines: list[datetime] = []
 
     async def look(given: StepInput) -> Outcome:
-        looks.append(given.visit)
+        looks.append(datetime.now(UTC))
+        if len(looks) > 1:
+            return Outcome(handles=("timeout",))
         await temporal_client.get_workflow_handle(name).signal(
             "event", Heard(type="OTHER", at=datetime.now(UTC))
         )
         await asyncio.sleep(2.5)
-        wake_at = datetime.now(UTC) + timedelta(seconds=1)
-        return PAID.model_copy(update={"wake_at": wake_at})
+        deadlines.append(datetime.now(UTC) + timedelta(seconds=1))
+        return PAID.model_copy(update={"wake_at": deadlines[0]})
 
     await ran(temporal_client, task_queue, name, look)
-    assert looks == [1]
+    assert len(looks) == 2
+    assert looks[1] >= deadlines[0]
