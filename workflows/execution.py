@@ -22,7 +22,7 @@ from workflows.messages import (
     StepInput,
 )
 from workflows.nodetype import NodeType, common
-from workflows.room import HEAVIEST, Room, bytes_of
+from workflows.room import HEAVIEST, NEXT_TASK, Room, bytes_of
 from workflows.run import UNTOUCHED, Dropped, Event, Ready, Run
 
 PATIENCE = RetryPolicy(
@@ -69,7 +69,7 @@ class ExecutionWorkflow(Controlled):
         try:
             await self._enter()
             await workflow.wait_condition(self._is_settled)
-            while self._failure is None and self._run.state.ready and not self._may_move():
+            while self._failure is None and self._run.is_open and not self._may_move():
                 self._stays, self._draining = True, False
                 self._go_on()
                 await workflow.wait_condition(self._is_settled)
@@ -83,7 +83,7 @@ class ExecutionWorkflow(Controlled):
         await self._stop_branches()
         if self._failure is not None:
             raise self._failure
-        if self._run.state.ready:
+        if self._run.is_open:
             await self._continue_as_new()
         ending = self._run.state.ending or Ending()
         return ExecutionResult(outcome=ending.outcome, output=ending.output)
@@ -130,7 +130,7 @@ class ExecutionWorkflow(Controlled):
         if self._failure is not None:
             return True
         state = self._run.state
-        waits_for_somebody = bool(state.held) or (state.paused and bool(state.ready))
+        waits_for_somebody = bool(state.held) or (state.paused and self._run.is_open)
         return not self._branches and (self._draining or not waits_for_somebody)
 
     def _launch(self, events: list[Event]) -> None:
@@ -144,7 +144,7 @@ class ExecutionWorkflow(Controlled):
             for key in self._run.state.sleeping:
                 if key in self._branches:
                     self._branches[key].cancel()
-        elif any(isinstance(event, Ready) for event in events):
+        elif self._run.halted() or any(isinstance(event, Ready) for event in events):
             self._go_on()
 
     def _give_up(self, dropped: Dropped) -> None:
@@ -170,6 +170,23 @@ class ExecutionWorkflow(Controlled):
             if key not in self._branches:
                 branch = self._branch(key, self._run.node_of(key))
                 self._branches[key] = asyncio.create_task(branch, name=key)
+        for key in self._run.halted():
+            name = f"{key} breath"
+            if name not in self._branches:
+                self._branches[name] = asyncio.create_task(self._breathe(key, name), name=name)
+
+    async def _breathe(self, key: str, name: str) -> None:
+        """Let a long loop whose steps need no activity go on, in a task of its own each time."""
+        told = summary(key, self._run.node_of(key))
+        try:
+            while key in self._run.halted() and not (self._run.state.paused or self._draining):
+                # The mirror knows by this timer when the loop goes on.
+                await workflow.sleep(NEXT_TASK, summary=told)
+                self._launch(self._run.go_on(key))
+        except Exception as error:
+            self._failure = self._failure or defect(error)
+        finally:
+            self._branches.pop(name, None)
 
     async def _branch(self, key: str, node: Node) -> None:
         """Carry out one step and go on from it; its failure is an outcome or the end of the run."""

@@ -120,6 +120,7 @@ class Run:
         """Record what a step gave and go on from it; of a step that was given up nothing comes."""
         if key not in self.state.ready:
             return []
+        self._walk.breathe()
         node, visit = self.place_of(key)
         if outcome.items is not None:
             self._close(key)
@@ -127,6 +128,23 @@ class Run:
             return self._follow(self._walk.repeat(node.id, visit, len(outcome.items)))
         self._remember(key, node, outcome)
         return self._go_on(node, visit, outcome)
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether anything is left to do."""
+        return bool(self.state.ready) or bool(self.halted())
+
+    def halted(self) -> list[str]:
+        """Name the loops that went through so many items at once that they have to take breath."""
+        return self._walk.halted() if self.state.walk.loops else []
+
+    def go_on(self, key: str) -> list[Event]:
+        """Let a loop go on that took breath; of one that was given up nothing comes."""
+        if key not in self.state.walk.loops:
+            return []
+        self._walk.breathe()
+        node, visit = self.place_of(key)
+        return self._follow(self._walk.go_on(node.id, visit))
 
     def recover(self, key: str, error: StepError) -> Outcome | None:
         """Return the outcome with which a failed step goes on, or None if its `onError` lets it fail."""
@@ -144,6 +162,7 @@ class Run:
         """Go on from a failed step, or from a loop around it that lets an item fail; None ends the run."""
         if key not in self.state.ready:
             return []
+        self._walk.breathe()
         outcome = self.recover(key, error)
         if outcome is not None:
             return self.finish(key, outcome)

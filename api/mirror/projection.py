@@ -325,6 +325,8 @@ class Projection:
     def _wake(self, event: Woke) -> None:
         key = self.state.timers.pop(event.timer_id, None)
         outcome = self._live().state.sleeping.get(key) if key and event.fired else None
+        if key is not None and event.fired and key in self._live().state.walk.loops:
+            self._follow(event, self._live().go_on(key))
         # What waits for events looks once more, and its marker tells what came of it.
         if key is not None and outcome is not None and not outcome.waits_for:
             self._finish(event, key, self.state.steps[key], outcome)

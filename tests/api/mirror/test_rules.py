@@ -19,6 +19,7 @@ from api.mirror.events import (
 from tests.api.mirror.stage import START, graph, node
 from tests.api.mirror.test_projection import told
 from tests.workflows.drawn import execution
+from workflows import walk
 from workflows.graph import Graph, Loop, Node, summary
 from workflows.messages import Begun, Command, Heard, Outcome, RunState, StepError
 from workflows.rewind import rewind
@@ -144,6 +145,16 @@ def test_an_inner_loop_is_cancelled_with_its_item_however_its_history_is_read():
     rows = nested().broke("beside:1").rows()
     assert {rows[key][0] for key in ("inner:1", "work:1", "work:2")} == {"cancelled"}
     assert rows["outer:1"][0] == "completed"
+
+
+def test_a_loop_that_takes_breath_goes_on_with_its_timer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(walk, "BREATH", 2)
+    drawn = graph(START, loop("all"), node("off", disabled=True), edges=["start>all", "all:each>off"])
+    story = Story(drawn).gave("all:1", items=(1, 2, 3, 4, 5))
+    assert story.rows()["all:1"][0] == "running"
+    rows = story.slept("all:1").add(Woke, timer_id=4, fired=True).rows()
+    assert rows["all:1"][0] == "completed"
+    assert [rows[f"off:{visit}"][0] for visit in range(1, 6)] == ["skipped"] * 5
 
 
 @pytest.mark.parametrize("on_error", ["branch", "continue"])
