@@ -25,7 +25,7 @@ from activities.step import Step
 from activities.steps import Steps
 from workflows import conditions, nodes, simulation
 from workflows.graph import split_key
-from workflows.messages import Begun, Outcome, StepInput
+from workflows.messages import Begun, Kin, Outcome, StepInput
 from workflows.nodetype import NodeType
 from workflows.run import UNTOUCHED
 from workflows.simulation import MEMO, ImaginedBegin, ImaginedStep, Lead, Plan, Stub
@@ -40,7 +40,7 @@ class SimulatedSteps(Steps):
     def activities(self, queue: str | None = None) -> Sequence[Callable[..., Any]]:
         """Return what the worker of simulations carries out: all of it."""
         runs = [t for t in nodes.types().values() if not (t.passes or t.never_runs)]
-        return [begin, *(self._activity(node_type) for node_type in runs), self._weighing()]
+        return [begin, cancel_awaited, *(self._activity(node_type) for node_type in runs), self._weighing()]
 
     def _activity(self, node_type: type[NodeType]) -> Callable[..., Awaitable[Outcome]]:
         async def run(given: ImaginedStep) -> Outcome:
@@ -87,6 +87,12 @@ async def begin(asked: ImaginedBegin) -> Begun:
     """Admit a simulated run: it takes no quota, and its surroundings come with it."""
     plan = asked.plan
     return Begun(workspace=plan.workspace, workflow=plan.workflow, lead=plan.lead)
+
+
+@activity.defn(name="cancel_awaited")
+async def cancel_awaited(asked: Kin) -> int:
+    """Cancel nothing: a simulated run starts no others."""
+    return 0
 
 
 def imagined(given: StepInput) -> ImaginedStep:
@@ -155,9 +161,12 @@ class _Imagination:
 
     def furnish(self, activity_id: str | None, args: Sequence[Any]) -> list[Any]:
         """Add to an activity's input; models are made without looking, as they may be a sandbox's own."""
-        plan, (given, *_) = self.plan, args
+        given, *_ = args
+        if activity_id == "begin":
+            return [ImaginedBegin.model_construct(**dict(given), plan=self.plan)]
         if split_key(activity_id or "") is None:
-            return [ImaginedBegin.model_construct(**dict(given), plan=plan)]
+            return list(args)
+        plan = self.plan
         step = ImaginedStep.model_construct(
             **dict(given),
             now=workflow.now(),

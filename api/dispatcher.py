@@ -46,6 +46,10 @@ class Dispatcher:
             except (DBAPIError, PoolTimeout, OSError) as error:
                 log.warning("dispatch postponed", reason=type(error).__name__)
                 found = 0
+            except Exception:
+                # A defect of ours may hold up one round, never all that is queued.
+                log.exception("dispatch failed")
+                found = 0
             if found < self._batch:
                 await asyncio.sleep(self._interval)
 

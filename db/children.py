@@ -110,13 +110,16 @@ async def note_told(session: AsyncSession, workspace_id: UUID, execution_id: UUI
     )
 
 
-async def awaited_by(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Sequence[UUID]:
-    """List the open runs that steps of a run wait for."""
+async def awaited_by(
+    session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, step: str | None = None
+) -> Sequence[UUID]:
+    """List the open runs that the steps of a run wait for, or one of them."""
+    awaited = WorkflowExecution.awaited_step
     found = await session.scalars(
         select(WorkflowExecution.id).where(
             WorkflowExecution.workspace_id == workspace_id,
             WorkflowExecution.cause_execution_id == execution_id,
-            WorkflowExecution.awaited_step.is_not(None),
+            awaited.is_not(None) if step is None else awaited == step,
             WorkflowExecution.status.in_(OPEN_STATUSES),
         )
     )

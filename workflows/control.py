@@ -4,13 +4,31 @@ The same can be sent from the Temporal Web UI; a refused update leaves no event 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from workflows.failures import defect
 from workflows.messages import Command, Heard
-from workflows.nodes.logic_approval import decided, event_type
+from workflows.nodes.logic_approval import decided, event_of, event_type
 from workflows.run import Event, Run
+
+
+def guarded(handler: Callable[..., None]) -> Callable[..., None]:
+    """Have a defect end the run visibly: what a handler raises has its task retried for ever."""
+
+    @wraps(handler)
+    def run(self: "Controlled", *args: Any) -> None:
+        try:
+            handler(self, *args)
+        except Exception as error:
+            workflow.logger.exception("interpreter defect", extra={"handler": handler.__name__})
+            self._failure = self._failure or defect(error)
+
+    return run
 
 
 class Controlled(ABC):
@@ -20,10 +38,12 @@ class Controlled(ABC):
         self._run = run
         self._news: set[str] = set()
         """Waiting steps that have something to look at."""
+        self._failure: ApplicationError | None = None
         self._looking: dict[str, set[str]] = {}
         """Steps at work, and the types of what was heard meanwhile: it may have come too late for them."""
 
     @workflow.signal(name="event")
+    @guarded
     def hear(self, event: Heard) -> None:
         """Take in an event; waits that began, and those that begin later, look at it."""
         self._run.hear(event)
@@ -33,6 +53,7 @@ class Controlled(ABC):
             types.add(event.type)
 
     @workflow.update
+    @guarded
     def pause(self, command: Command) -> None:
         """Start no more steps; those under way end, sleeping ones sleep on."""
         self._run.state.paused = True
@@ -42,6 +63,7 @@ class Controlled(ABC):
         refuse_unless(not self._run.state.paused, "already_paused", "The execution is paused already.")
 
     @workflow.update
+    @guarded
     def resume(self, command: Command) -> None:
         """Start what a pause held back."""
         self._run.state.paused = False
@@ -52,12 +74,14 @@ class Controlled(ABC):
         refuse_unless(self._run.state.paused, "not_paused", "The execution is not paused.")
 
     @workflow.update
+    @guarded
     def retry_step(self, command: Command) -> None:
         """Carry a held step out again."""
         self._run.retry(command.step)
         self._go_on()
 
     @workflow.update
+    @guarded
     def skip_step(self, command: Command) -> None:
         """Go on from a held step as if it had done nothing."""
         self._launch(self._run.skip(command.step))
@@ -71,11 +95,13 @@ class Controlled(ABC):
         self._expect_held(command.step)
 
     @workflow.update
+    @guarded
     def approve(self, command: Command) -> None:
         """Decide for what an approval asks."""
         self._take_decision(command, approved=True)
 
     @workflow.update
+    @guarded
     def reject(self, command: Command) -> None:
         """Decide against what an approval asks."""
         self._take_decision(command, approved=False)
@@ -89,8 +115,7 @@ class Controlled(ABC):
         self._expect_asked(command)
 
     def _take_decision(self, command: Command, *, approved: bool) -> None:
-        data = {"approved": approved, "by": command.by, "comment": command.comment}
-        self.hear(Heard(type=event_type(command.step), at=workflow.now(), data=data))
+        self.hear(event_of(command, approved=approved, at=workflow.now()))
 
     def _expect_held(self, key: str) -> None:
         is_held = key in self._run.state.held

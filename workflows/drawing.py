@@ -169,13 +169,17 @@ class Drawing:
         return frozenset(seen)
 
     def approvals_after(self, node_id: str) -> tuple[str, ...]:
-        """Name the approvals that come next after a node: those that the fewest connections lead to."""
+        """Name the approvals that come next after a node: those that the fewest connections lead to.
+
+        In another loop, or in none, a step has another visit: a link would decide about the wrong turn.
+        """
+        home = self.loops.home(node_id)
         seen, level = {node_id}, [node_id]
         while level:
             ahead = dict.fromkeys(line.edge.target for one in level for line in self.outgoing[one])
             level = [one for one in ahead if one not in seen]
             seen.update(level)
-            if found := tuple(one for one in level if self.by_id[one].asks):
+            if found := tuple(one for one in level if self.by_id[one].asks and self.loops.home(one) == home):
                 return found
         return ()
 

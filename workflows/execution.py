@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from workflows.control import Controlled
 from workflows.failures import FAILURES, defect, failed, is_final, told_by
 from workflows.graph import Node, summary
-from workflows.kin import release, tell_parent
+from workflows.kin import cancel_awaited, release, tell_parent
 from workflows.messages import (
     BeginInput,
     Begun,
@@ -22,7 +22,7 @@ from workflows.messages import (
     StepInput,
 )
 from workflows.nodetype import NodeType, common
-from workflows.room import HEAVIEST, Room, bytes_of
+from workflows.room import HEAVIEST, NEXT_TASK, Room, bytes_of
 from workflows.run import UNTOUCHED, Dropped, Event, Ready, Run
 
 PATIENCE = RetryPolicy(
@@ -34,6 +34,8 @@ PATIENCE = RetryPolicy(
 """For what only our own database can delay; a node's own `retry` is counted by its activity."""
 BACKSTOP = timedelta(seconds=5)
 """The activity itself ends a step in time; what holds even the activity up is ended by Temporal, later."""
+AGAIN = timedelta(seconds=1)
+"""Until the next last look of a wait whose worker's clock is behind the server's."""
 
 
 @workflow.defn(name="ExecutionWorkflow")
@@ -45,7 +47,6 @@ class ExecutionWorkflow(Controlled):
         self._start = start
         super().__init__(Run(start))
         self._branches: dict[str, asyncio.Task[None]] = {}
-        self._failure: ApplicationError | None = None
         self._draining = False
         self._stays = False
         """It is too large to continue as new, and goes on in the history it has."""
@@ -68,7 +69,7 @@ class ExecutionWorkflow(Controlled):
         try:
             await self._enter()
             await workflow.wait_condition(self._is_settled)
-            while self._failure is None and self._run.state.ready and not self._may_move():
+            while self._failure is None and self._run.is_open and not self._may_move():
                 self._stays, self._draining = True, False
                 self._go_on()
                 await workflow.wait_condition(self._is_settled)
@@ -82,7 +83,7 @@ class ExecutionWorkflow(Controlled):
         await self._stop_branches()
         if self._failure is not None:
             raise self._failure
-        if self._run.state.ready:
+        if self._run.is_open:
             await self._continue_as_new()
         ending = self._run.state.ending or Ending()
         return ExecutionResult(outcome=ending.outcome, output=ending.output)
@@ -129,22 +130,37 @@ class ExecutionWorkflow(Controlled):
         if self._failure is not None:
             return True
         state = self._run.state
-        waits_for_somebody = bool(state.held) or (state.paused and bool(state.ready))
+        waits_for_somebody = bool(state.held) or (state.paused and self._run.is_open)
         return not self._branches and (self._draining or not waits_for_somebody)
 
     def _launch(self, events: list[Event]) -> None:
         """Start a branch for every step that became ready; hold them when history has grown long."""
         for event in events:
-            if isinstance(event, Dropped) and event.key in self._branches:
-                self._branches[event.key].cancel()
+            if isinstance(event, Dropped):
+                self._give_up(event)
         has_grown_long = not self._stays and workflow.info().is_continue_as_new_suggested()
         self._draining = self._draining or has_grown_long
         if self._draining:
             for key in self._run.state.sleeping:
                 if key in self._branches:
                     self._branches[key].cancel()
-        elif any(isinstance(event, Ready) for event in events):
+        elif self._run.halted() or any(isinstance(event, Ready) for event in events):
             self._go_on()
+
+    def _give_up(self, dropped: Dropped) -> None:
+        """Stop a step's branch; a run that it waits for nobody waits for any more."""
+        if dropped.key in self._branches:
+            self._branches[dropped.key].cancel()
+        if self._run.type_of(dropped.node).starts_runs:
+            name = f"{dropped.key} released"
+            self._branches[name] = asyncio.create_task(self._release(dropped.key, name), name=name)
+
+    async def _release(self, key: str, name: str) -> None:
+        """Cancel what a step waits for; the run neither ends nor moves on meanwhile."""
+        try:
+            await cancel_awaited(self._start, name, step=key)
+        finally:
+            self._branches.pop(name, None)
 
     def _go_on(self) -> None:
         """Start a branch for every step that is to run and has none, unless the run is paused."""
@@ -154,6 +170,23 @@ class ExecutionWorkflow(Controlled):
             if key not in self._branches:
                 branch = self._branch(key, self._run.node_of(key))
                 self._branches[key] = asyncio.create_task(branch, name=key)
+        for key in self._run.halted():
+            name = f"{key} breath"
+            if name not in self._branches:
+                self._branches[name] = asyncio.create_task(self._breathe(key, name), name=name)
+
+    async def _breathe(self, key: str, name: str) -> None:
+        """Let a long loop whose steps need no activity go on, in a task of its own each time."""
+        told = summary(key, self._run.node_of(key))
+        try:
+            while key in self._run.halted() and not (self._run.state.paused or self._draining):
+                # The mirror knows by this timer when the loop goes on.
+                await workflow.sleep(NEXT_TASK, summary=told)
+                self._launch(self._run.go_on(key))
+        except Exception as error:
+            self._failure = self._failure or defect(error)
+        finally:
+            self._branches.pop(name, None)
 
     async def _branch(self, key: str, node: Node) -> None:
         """Carry out one step and go on from it; its failure is an outcome or the end of the run."""
@@ -215,14 +248,17 @@ class ExecutionWorkflow(Controlled):
         left = None
         if outcome.wake_at is not None:
             # Never zero: a timer must leave its event, by which the mirror knows that the step ended.
-            left = max(outcome.wake_at - workflow.now(), timedelta(milliseconds=1))
+            least = AGAIN if outcome.waits_for else timedelta(milliseconds=1)
+            left = max(outcome.wake_at - workflow.now(), least)
         try:
             await workflow.wait_condition(
                 lambda: key in self._news, timeout=left, timeout_summary=summary(key, node)
             )
         except TimeoutError:
-            self._room.clear()
-            return True
+            if not outcome.waits_for:
+                self._room.clear()
+                return True
+            # What it waits for may stand before the timer in history, or behind: its last look decides.
         self._room.clear()
         # While the run slept the lead may have changed.
         self._run.state.lead = None
@@ -331,6 +367,7 @@ class ExecutionWorkflow(Controlled):
         return bytes_of(self._onward()) <= HEAVIEST
 
     async def _continue_as_new(self) -> None:
+        await self._room.send(bytes_of(self._onward()))
         await workflow.wait_condition(workflow.all_handlers_finished)
         # Between two histories a run may change to newer code; where workers have no build this says nothing.
         upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE

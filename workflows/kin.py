@@ -31,12 +31,17 @@ async def release(start: ExecutionInput, run: Run) -> None:
     """Cancel the runs that steps of this one wait for; what this misses, the mirror cancels."""
     if not any(run.type_of(run.node_of(key)).starts_runs for key in run.state.ready):
         return
-    asked = Kin(workspace_id=start.workspace_id, execution_id=start.execution_id)
+    await cancel_awaited(start, "release")
+
+
+async def cancel_awaited(start: ExecutionInput, activity_id: str, *, step: str | None = None) -> None:
+    """Cancel the runs that a step waits for, or all that are waited for; the id must be no step's key."""
+    asked = Kin(workspace_id=start.workspace_id, execution_id=start.execution_id, step=step)
     try:
         await workflow.execute_local_activity(
             "cancel_awaited",
             asked,
-            activity_id="release",
+            activity_id=activity_id,
             start_to_close_timeout=timedelta(seconds=10),
             retry_policy=RetryPolicy(maximum_attempts=3),
             summary="cancel the runs that were waited for",

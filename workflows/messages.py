@@ -167,6 +167,8 @@ class Kin(Frozen):
 
     workspace_id: UUID
     execution_id: UUID
+    step: str | None = None
+    """Only what this step waits for, which is given up while the run goes on."""
 
 
 class Begun(Frozen):

@@ -272,7 +272,7 @@ class NodeType:
     timeout: ClassVar[timedelta] = timedelta(seconds=10)
     requires_lead: ClassVar[bool] = False
     changes_lead: ClassVar[bool] = False
-    """Other steps must read the lead again after it."""
+    """It writes into the lead, and so a simulated one has to know what a lead may be given."""
     zoned: ClassVar[bool] = False
     """It reckons in the lead's time zone, and so reads the lead again after a sleep."""
     recovers: ClassVar[bool] = True

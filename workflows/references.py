@@ -187,7 +187,7 @@ class _References:
             return None
         if not found:
             message = f"`links.{name}` has nothing to decide: no approval comes after `{placed.id}`."
-            remedy = "Connect it to a LOGIC_APPROVAL, or leave the link out."
+            remedy = "Connect it to a LOGIC_APPROVAL that the same loop runs, if any, or leave the link out."
             return Finding("no_approval_ahead", message, remedy)
         listed = ", ".join(f"`{one}`" for one in found)
         message = f"`links.{name}` could lead to any of {listed}."

@@ -126,7 +126,7 @@ class _Replay:
         state.ready = [key for key in state.ready if _of(key, ":") not in again]
         state.outputs, state.vars, state.ending = self._kept, self._vars(), self._ending()
         decisions = _decisions(Walk(self._graph, walk).reconsider(node_id))
-        ready = [decision.key for decision in decisions if decision.ready]
+        ready = [d.key for d in decisions if d.ready and not self._graph.by_id[d.node_id].disabled]
         self._expect_reached(set(self._kept), ready, node_id)
         state.ready += ready
         return state

@@ -78,7 +78,8 @@ class Room:
 def bytes_of(given: StepInput | ExecutionInput) -> int:
     """Return the size of what is about to be sent; of small steps about."""
     if isinstance(given, StepInput):
-        about = weight([given.scope, given.node.config], cap=EXACTLY)
+        data = [given.scope, given.node.config, given.trigger, given.inputs]
+        about = weight([*data, [event.data for event in given.heard]], cap=EXACTLY)
         if about <= EXACTLY:
             return about
     return len(workflow.payload_converter().to_payload(given).data)

@@ -103,7 +103,7 @@ class Run:
         self._execution_id, self._version = start.execution_id, start.version
         self._walk = Walk(self.graph, self.state.walk)
         outputs = self.state.outputs
-        self._weights = [heaviness(event) for event in self.state.inbox]
+        self._weights = list(map(heaviness, self.state.inbox))
         self._steps = {node.save_as: outputs[node.id] for node in self.graph.nodes if node.id in outputs}
 
     def admit(self, begun: Begun) -> None:
@@ -120,6 +120,7 @@ class Run:
         """Record what a step gave and go on from it; of a step that was given up nothing comes."""
         if key not in self.state.ready:
             return []
+        self._walk.breathe()
         node, visit = self.place_of(key)
         if outcome.items is not None:
             self._close(key)
@@ -127,6 +128,23 @@ class Run:
             return self._follow(self._walk.repeat(node.id, visit, len(outcome.items)))
         self._remember(key, node, outcome)
         return self._go_on(node, visit, outcome)
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether anything is left to do."""
+        return bool(self.state.ready) or bool(self.halted())
+
+    def halted(self) -> list[str]:
+        """Name the loops that went through so many items at once that they have to take breath."""
+        return self._walk.halted() if self.state.walk.loops else []
+
+    def go_on(self, key: str) -> list[Event]:
+        """Let a loop go on that took breath; of one that was given up nothing comes."""
+        if key not in self.state.walk.loops:
+            return []
+        self._walk.breathe()
+        node, visit = self.place_of(key)
+        return self._follow(self._walk.go_on(node.id, visit))
 
     def recover(self, key: str, error: StepError) -> Outcome | None:
         """Return the outcome with which a failed step goes on, or None if its `onError` lets it fail."""
@@ -144,6 +162,7 @@ class Run:
         """Go on from a failed step, or from a loop around it that lets an item fail; None ends the run."""
         if key not in self.state.ready:
             return []
+        self._walk.breathe()
         outcome = self.recover(key, error)
         if outcome is not None:
             return self.finish(key, outcome)
@@ -318,6 +337,7 @@ class Run:
         if slept and self.type_of(self.node_of(key)).starts_runs:
             # Nobody else waits for these: they would push out what happened to the lead.
             state.inbox = [event for event in state.inbox if event.type not in slept.waits_for]
+            self._weights = list(map(heaviness, state.inbox))
 
     def _go_on(self, node: Node, visit: int, outcome: Outcome) -> list[Event]:
         """Leave a node, and whatever its loop's turn left under way."""
@@ -382,6 +402,7 @@ class Run:
             elif isinstance(event, Skipped) and event.reason == "disabled":
                 waiting += self._walk.finish(node.id, first_way(node), visit=visit)
         if any(isinstance(event, Looped | Passed) for event in events):
+            # Turns that end by themselves leave nothing under way, only outputs to forget.
             self._left_behind()
         return events
 

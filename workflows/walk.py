@@ -15,6 +15,9 @@ from workflows.loops import EACH, EXHAUSTED, JUMP, Region
 
 NOWHERE: tuple[str | None, int] = (None, 0)
 """The place of an edge that decides nothing, or not yet."""
+BREATH = 1_000
+"""Decisions in one go after which no more items begin: a loop whose steps need no activity would else take
+longer than the two seconds that a workflow task has."""
 _Leaving = tuple[Edge, bool, int]
 """An edge, whether it is taken, and its source's visit."""
 
@@ -30,6 +33,7 @@ class Walk:
         self._entering = {e.id for h in heads for e in graph.outgoing[h] if e.source_handle == EACH}
         self._arriving = self._by_place()
         self._counts: dict[str, Counts] = {}
+        self._breath = self.state.decided + BREATH
 
     def start(self, trigger_id: str) -> list[Decided]:
         """Enter the graph at its trigger and skip what no path leads to."""
@@ -57,6 +61,26 @@ class Walk:
     def repeat(self, node_id: str, visit: int, count: int) -> list[Decided]:
         """Begin to run what a loop's head leads to, once for each of its items."""
         self.state.loops[step_key(node_id, visit)] = Items(count=count)
+        return self._advance(node_id, visit)
+
+    def breathe(self) -> None:
+        """Begin to count anew how many decisions are made in one go."""
+        self._breath = self.state.decided + BREATH
+
+    def halted(self) -> list[str]:
+        """Name the loops that are out of breath: they wait for `go_on`, and for nothing else."""
+        found = (
+            (key, items, self.loops.regions.get(key.rpartition(":")[0]))
+            for key, items in self.state.loops.items()
+        )
+        return [
+            key
+            for key, items, region in found
+            if region and items.begun < items.count and items.begun - items.ended < region.loop.at_once
+        ]
+
+    def go_on(self, node_id: str, visit: int) -> list[Decided]:
+        """Begin more items of a loop that was out of breath."""
         return self._advance(node_id, visit)
 
     def fail_item(self, region: Region, visit: int) -> list[Decided]:
@@ -235,6 +259,8 @@ class Walk:
         region, items = self.loops.regions.get(head), self.state.loops[key]
         decisions: list[Decided] = []
         while region and items.begun < items.count and items.begun - items.ended < region.loop.at_once:
+            if self.state.decided > self._breath:
+                break
             visit = region.first_visit(head_visit) + items.begun
             items.begun += 1
             frame = self.state.frames[region.frame(visit)] = Frame()

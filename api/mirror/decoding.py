@@ -22,6 +22,7 @@ from api.mirror.events import (
     Recorded,
     RunEnded,
     Scheduled,
+    Signalled,
     Slept,
     Started,
     WasReset,
@@ -29,7 +30,7 @@ from api.mirror.events import (
 )
 from workflows.failures import WITHDRAWN, told_by
 from workflows.graph import split_key
-from workflows.messages import Begun, Command, ExecutionInput, ExecutionResult, Outcome
+from workflows.messages import Begun, Command, ExecutionInput, ExecutionResult, Heard, Outcome
 
 Reader = Callable[[HistoryEvent, DataConverter], Awaitable[Event | None]]
 Wanted = TypeVar("Wanted")
@@ -154,6 +155,18 @@ async def _commanded(event: HistoryEvent, converter: DataConverter) -> Event | N
     return Commanded(event.event_id, time_of(event.event_time), told.name, command)
 
 
+async def _signalled(event: HistoryEvent, converter: DataConverter) -> Event | None:
+    told = event.workflow_execution_signaled_event_attributes
+    if told.signal_name != "event":
+        return None
+    try:
+        heard = await _value(told.input.payloads, converter, Heard)
+    except Exception:
+        # Anybody can send a signal; what is no event the run's worker drops, too.
+        return None
+    return Signalled(event.event_id, time_of(event.event_time), heard) if heard else None
+
+
 async def _cancel_asked(event: HistoryEvent, converter: DataConverter) -> Event | None:
     told = event.workflow_execution_cancel_requested_event_attributes
     return CancelAsked(event.event_id, time_of(event.event_time), told.cause)
@@ -268,6 +281,7 @@ READERS: dict[int, Reader] = {
     EventType.EVENT_TYPE_TIMER_FIRED: _timer_fired,
     EventType.EVENT_TYPE_TIMER_CANCELED: _timer_cancelled,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: _commanded,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: _signalled,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: _cancel_asked,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: _run_completed,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: _run_failed,

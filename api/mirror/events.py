@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from workflows.messages import Begun, Command, ExecutionInput, Outcome, StepError
+from workflows.messages import Begun, Command, ExecutionInput, Heard, Outcome, StepError
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,13 @@ class Commanded(Event):
 
     name: str
     command: Command
+
+
+@dataclass(frozen=True)
+class Signalled(Event):
+    """The run was told of an event."""
+
+    heard: Heard
 
 
 @dataclass(frozen=True)

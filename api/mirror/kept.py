@@ -42,7 +42,7 @@ def kept(run: Run) -> Iterator[Kept]:
 
 def _ended(key: str, node: Node, run: Run, frame: Frame, output: JsonValue) -> Kept:
     outcome = Outcome(output=output, handles=_handles(node, run, frame))
-    error = _error(node, output)
+    error = error_of(node, output)
     if error is None:
         return Kept(key, "completed", {"outcome": outcome, "skip_reason": KEPT})
     # It failed and the run went on, as its `onError` says; such a step's row has an error and no output.
@@ -57,7 +57,8 @@ def _handles(node: Node, run: Run, frame: Frame) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, taken)))
 
 
-def _error(node: Node, output: JsonValue) -> dict[str, Any] | None:
+def error_of(node: Node, output: JsonValue) -> dict[str, Any] | None:
+    """Read why a step failed whose `onError` let the run go on; None if it did not fail."""
     if node.on_error == "fail" or not isinstance(output, dict) or set(output) != {"error"}:
         return None
     error = output["error"]

@@ -17,16 +17,18 @@ from api.mirror.events import (
     Recorded,
     RunEnded,
     Scheduled,
+    Signalled,
     Slept,
     Started,
     WasReset,
     Woke,
 )
-from api.mirror.kept import kept
+from api.mirror.kept import error_of, kept
 from api.mirror.pages import Pages
 from api.mirror.state import OpenStep, State, began, feeding, masked, waited
 from workflows.graph import summary
 from workflows.messages import Begun, ExecutionInput, Outcome, StepError
+from workflows.nodes.logic_approval import DECISIONS, event_of
 from workflows.run import Dropped, Looped, Passed, Ready, Run, Skipped
 from workflows.run import Event as Decided
 
@@ -77,7 +79,7 @@ class Projection:
         return self._start.awaited_by is not None or any(one.starts_runs for one in types)
 
     def frozen(self) -> dict[str, Any]:
-        """Give the state as JSON, without what no later event needs: lead, variables, items, most outputs."""
+        """Give the state as JSON, without what no later event needs: lead, variables, most outputs."""
         state = self.state
         if self._run is not None:
             needed = feeding(self._run)
@@ -87,7 +89,9 @@ class Projection:
                 frame: {name: value for name, value in given.items() if name in needed}
                 for frame, given in run.item_outputs.items()
             }
-            blank: dict[str, Any] = {"lead": None, "vars": {}, "items": {}}
+            blank: dict[str, Any] = {"lead": None, "vars": {}, "inbox": []}
+            # Which loops are under way still counts, their items do not.
+            blank["items"] = dict.fromkeys(run.items, ())
             lean = run.model_copy(update={**blank, "outputs": outputs, "item_outputs": inner})
             state = state.model_copy(update={"run": lean})
         return state.model_dump(mode="json", exclude_defaults=True)
@@ -99,8 +103,6 @@ class Projection:
             case WasReset():
                 self.run_id = event.run_id
                 self.pages.execution(temporal_run_id=event.run_id)
-            case Recorded(key="begin"):
-                self._admit(event)
             case Recorded():
                 self._record(event)
             case Scheduled():
@@ -115,6 +117,8 @@ class Projection:
                 self._wake(event)
             case Commanded():
                 self._command(event)
+            case Signalled():
+                self._live().hear(event.heard)
             case CancelAsked():
                 self.state.cancel_cause = event.cause
             case RunEnded():
@@ -129,6 +133,7 @@ class Projection:
         # The event is read more than once; the run changes its state in place.
         self._run = Run(given, given.state.model_copy(deep=True) if given.state else None)
         self.state.run = self._run.state
+        self.state.run.began_at = self.state.run.began_at or event.at
         self.pages.hidden = masked(self._run)
         self.pages.execution(temporal_run_id=event.run_id)
         if not event.continued_from:
@@ -149,7 +154,8 @@ class Projection:
             self._follow(event, self._run.start())
             return
         if self._start.facts is None:
-            self._show_kept(event, self._run)
+            # From the first event, not from what is left of it after another read.
+            self._show_kept(event, Run(self._start, self._start.state.model_copy(deep=True)))
         state = self._run.state
         fresh = [key for key in (*state.walk.loops, *state.ready) if key not in self.state.steps]
         for number, key in enumerate(fresh, self._run.decided - len(fresh) + 1):
@@ -194,6 +200,9 @@ class Projection:
             run.state.paused = event.name == "pause"
             self.pages.note(f"{event.name.capitalize()}d by {event.command.by}")
             return
+        if event.name in DECISIONS:
+            run.hear(event_of(event.command, approved=DECISIONS[event.name], at=event.at))
+            return
         step = self.state.steps.get(key)
         if step is None or not step.failed:
             return
@@ -221,6 +230,9 @@ class Projection:
 
     def _record(self, event: Recorded) -> None:
         """Read a local activity's marker, which may stand for several attempts, or for one of several."""
+        if event.key == "begin":
+            self._admit(event)
+            return
         step = self.state.steps.get(event.key)
         if step is None or event.cancelled:
             return
@@ -313,7 +325,10 @@ class Projection:
     def _wake(self, event: Woke) -> None:
         key = self.state.timers.pop(event.timer_id, None)
         outcome = self._live().state.sleeping.get(key) if key and event.fired else None
-        if key is not None and outcome is not None:
+        if key is not None and event.fired and key in self._live().state.walk.loops:
+            self._follow(event, self._live().go_on(key))
+        # What waits for events looks once more, and its marker tells what came of it.
+        if key is not None and outcome is not None and not outcome.waits_for:
             self._finish(event, key, self.state.steps[key], outcome)
 
     # ── what follows from it
@@ -348,6 +363,12 @@ class Projection:
             return
         if isinstance(decision, Dropped):
             self._show(event, decision.key, step, "cancelled", error=step.error, finished_at=event.at)
+            return
+        error = error_of(decision.node, decision.outcome.output)
+        if error is not None:
+            handle = ",".join(decision.outcome.handles)
+            self._show(event, decision.key, step, "failed", error=error, handle=handle, finished_at=event.at)
+            self.pages.fail(decision.node, decision.key, error)
             return
         self._show(event, decision.key, step, "completed", outcome=decision.outcome, finished_at=event.at)
         self.pages.narrate(decision.node, decision.key, "completed", level="INFO")

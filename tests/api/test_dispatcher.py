@@ -1,5 +1,6 @@
 """The dispatcher carries what happens to leads to the runs that wait for it, and forgets nothing."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -83,3 +84,19 @@ async def test_a_run_that_is_over_is_told_no_more(
     starter.knows_runs = False
     await dispatcher.dispatch()
     assert await left(database, acme) == 0
+
+
+async def test_a_defect_costs_a_round_and_not_the_dispatcher(database: Database, starter: Recorder):
+    rounds: list[int] = []
+
+    async def reachable() -> bool:
+        rounds.append(len(rounds))
+        if len(rounds) == 1:
+            raise LookupError("a defect of ours")
+        return False
+
+    starter.is_reachable = reachable  # type: ignore[method-assign] # breaks once
+    dispatcher = Dispatcher(database, starter, name="test", interval=0.01)  # type: ignore[arg-type] # a recorder
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(dispatcher.run(), 0.5)
+    assert len(rounds) > 1

@@ -126,6 +126,35 @@ async def test_cancelling_a_run_cancels_the_run_it_waits_for(house: House):
     assert (await house.steps(execution_id))["call"]["status"] == "cancelled"
 
 
+async def test_a_run_whose_step_is_given_up_with_its_item_ends_while_its_parent_goes_on(house: House):
+    other = await greeter(house, node("nap", "LOGIC_DELAY", duration="PT1H"))
+    loop = node("loop", "LOGIC_FOR_EACH", items=[1], onItemError="continue")
+    mail = node("mail", "ACTION_SEND_EMAIL", to="nobody at all", emailSubject="x", emailText="x")
+    fails = chain(node("short", "LOGIC_DELAY", duration="PT2S"), mail)
+    drawn = graph(
+        HAND,
+        loop,
+        call(other, wait=True),
+        *fails["nodes"],
+        node("long", "LOGIC_DELAY", duration="PT1H"),
+        edge("hand", "loop"),
+        edge("loop", "call", "each"),
+        edge("loop", "short", "each"),
+        *fails["edges"],
+        edge("loop", "long", "done"),
+    )
+    execution_id = await house.start(await house.workflow(drawn, fields=()))
+    child_id = await only_child(house, execution_id)
+    child = await house.ended(child_id)
+    assert (child["status"], child["status_reason"]) == ("cancelled", "parent_ended")
+    parent = await house.until_step(execution_id, "call", "cancelled")
+    assert (await house.steps(execution_id))["long"]["status"] == "running", parent
+    collected = "SELECT collected_at FROM workflow_executions WHERE id = :id"
+    assert (await house.rows(collected, id=child_id))[0]["collected_at"] is not None
+    await ok(house.api.post(f"/v1/executions/{execution_id}/cancel"))
+    assert (await house.ended(execution_id))["status"] == "cancelled"
+
+
 async def test_a_terminated_run_takes_the_run_it_waits_for_along(house: House):
     execution_id = await house.start(await sleeper(house))
     child_id = await only_child(house, execution_id)

@@ -8,13 +8,14 @@ from uuid import uuid4
 
 import pytest
 from temporalio import activity
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 import worker
-from tests.workflows.drawn import edges, execution, trigger
+from tests.workflows.drawn import edges, execution, log, trigger
 from workflows.execution import ExecutionWorkflow
-from workflows.graph import Graph, Node
+from workflows.graph import Graph, Loop, Node
 from workflows.messages import BeginInput, Begun, ExecutionResult, Heard, Outcome, StepInput
 
 pytestmark = pytest.mark.anyio
@@ -29,11 +30,13 @@ async def begin(asked: BeginInput) -> Begun:
     return Begun(workspace={}, workflow={})
 
 
-async def ran(client: Client, task_queue: str, name: str, look: Look) -> ExecutionResult:
-    """Run a graph of one node that waits, by a workflow task that is short of breath."""
+async def ran(
+    client: Client, task_queue: str, name: str, look: Look, *, graph: Graph | None = None, kind: str = WAIT
+) -> ExecutionResult:
+    """Run a graph, else one of one node that waits, by a workflow task that is short of time."""
     wait = Node(id="wait", type=WAIT, save_as="wait", config={"events": [{"id": "paid", "type": "PAID"}]})
-    graph = Graph(nodes=(trigger(), wait), edges=edges("start>wait"))
-    activities: list[Callable[..., Any]] = [begin, activity.defn(name=WAIT)(look)]
+    graph = graph or Graph(nodes=(trigger(), wait), edges=edges("start>wait"))
+    activities: list[Callable[..., Any]] = [begin, activity.defn(name=kind)(look)]
     async with Worker(
         client,
         task_queue=task_queue,
@@ -72,19 +75,46 @@ async def test_an_event_that_comes_while_a_step_looks_has_it_look_again(
     assert heard == [[], ["OTHER", "PAID"]]
 
 
-async def test_an_event_that_a_step_does_not_wait_for_leaves_it_asleep(
+async def test_an_event_that_a_step_does_not_wait_for_leaves_it_asleep_until_its_deadline(
     temporal_client: Client, task_queue: str
 ):
-    name, looks = f"execution-{uuid4()}", []
+    name = f"execution-{uuid4()}"
+    looks: list[datetime] = []
+    deadlines: list[datetime] = []
 
     async def look(given: StepInput) -> Outcome:
-        looks.append(given.visit)
+        looks.append(datetime.now(UTC))
+        if len(looks) > 1:
+            return Outcome(handles=("timeout",))
         await temporal_client.get_workflow_handle(name).signal(
             "event", Heard(type="OTHER", at=datetime.now(UTC))
         )
         await asyncio.sleep(2.5)
-        wake_at = datetime.now(UTC) + timedelta(seconds=1)
-        return PAID.model_copy(update={"wake_at": wake_at})
+        deadlines.append(datetime.now(UTC) + timedelta(seconds=1))
+        return PAID.model_copy(update={"wake_at": deadlines[0]})
 
     await ran(temporal_client, task_queue, name, look)
-    assert looks == [1]
+    assert len(looks) == 2
+    assert looks[1] >= deadlines[0]
+
+
+async def test_many_items_whose_steps_are_disabled_go_on_in_task_after_task(
+    temporal_client: Client, task_queue: str
+):
+    made = Loop(kind="each", cap=10_000, at_once=1, fails=True)
+    config: dict[str, Any] = {"items": []}
+    loop = Node(id="loop", type="LOGIC_FOR_EACH", save_as="loop", loop=made, config=config)
+    drawn = Graph(
+        nodes=(trigger(), loop, *(log(name, disabled=True) for name in "abc")),
+        edges=edges("start>loop", "loop.each>a", "a>b", "b>c"),
+    )
+
+    async def look(given: StepInput) -> Outcome:
+        return Outcome(items=(0,) * 2_000)
+
+    name = f"execution-{uuid4()}"
+    await ran(temporal_client, task_queue, name, look, graph=drawn, kind="LOGIC_FOR_EACH")
+    history = await temporal_client.get_workflow_handle(name).fetch_history()
+    kinds = [event.event_type for event in history.events]
+    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in kinds
+    assert kinds.count(EventType.EVENT_TYPE_TIMER_FIRED) == 5

@@ -10,6 +10,7 @@ from workflows.graph import Graph, Loop, Node
 from workflows.messages import Outcome, RunState, StepError
 from workflows.rewind import Unkept, following, rewind
 from workflows.run import Dropped, Event, Looped, Run, Skipped
+from workflows.walk import BREATH
 
 SEEDS = range(500)
 
@@ -120,7 +121,7 @@ GATHER = edges("start>loop", "loop.each>a", "a>b", "b>loop", "loop.done>end")
 
 
 def head(**values: object) -> Node:
-    loop = Loop(kind="each", cap=5, **{"at_once": 2, "fails": False, **values})
+    loop = Loop(kind="each", **{"cap": 5, "at_once": 2, "fails": False, **values})
     return Node(id="loop", type="LOGIC_FOR_EACH", save_as="loop", loop=loop, config={"items": []})
 
 
@@ -227,3 +228,23 @@ def test_a_jump_gives_up_what_its_turn_left_behind():
     run.finish("try:1", Outcome(handles=("bad",)))
     assert run.state.ready == ["again:1", "x:1"]
     assert told(run.finish("again:1", Outcome())) == ["Dropped x:1", "Ready try:2"]
+
+
+def test_a_long_loop_that_needs_no_activity_takes_breath_and_is_carried_on():
+    nodes = (trigger(), head(cap=10_000), log("a", disabled=True), log("b", disabled=True), log("end"))
+    start = execution(Graph(nodes=nodes, edges=GATHER))
+    run = Run(start)
+    run.start()
+    events = run.finish("loop:1", Outcome(items=tuple(range(10_000))))
+    breaths = [len(events)]
+    while run.halted():
+        run = Run(start.model_copy(update={"state": run.state.model_copy(deep=True)}))
+        assert run.is_open
+        assert run.halted() == ["loop:1"]
+        events = run.go_on("loop:1")
+        breaths.append(len(events))
+    assert max(breaths) < BREATH + 10
+    assert sum(breaths) == 20_000 + 2
+    assert told(events)[-2:] == ["Looped loop:1", "Ready end:1"]
+    assert_nothing_is_left(run.state.model_copy(update={"ready": []}))
+    assert run.go_on("loop:1") == []

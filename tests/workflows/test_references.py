@@ -120,3 +120,28 @@ def test_a_link_stands_only_in_what_is_sent(template: str, code: str):
     assert errors(START, node("me", message=template), edges=("start>me",)) == [
         (code, "/nodes/1/data/config/message", "me")
     ]
+
+
+LOOP = ("start>loop", "loop.each>me", "loop.done>ask")
+
+
+@pytest.mark.parametrize(
+    ("edges", "code"),
+    [
+        (LOOP, "no_approval_ahead"),
+        (("start>me", "me>loop", "loop.each>ask"), "no_approval_ahead"),
+        (("start>loop", "loop.each>me", "me>ask"), None),
+        ((*LOOP, "me>next"), None),
+        (("start>me", "me>loop", "loop.each>next", "loop.done>ask"), None),
+    ],
+)
+def test_a_link_to_decide_stays_in_its_loop(edges: tuple[str, ...], code: str | None):
+    told = errors(
+        node("start", "TRIGGER_MANUAL"),
+        node("me", "ACTION_NOTIFY_TEAM", subject="x", body="{{ links.approve }}"),
+        node("loop", "LOGIC_FOR_EACH", items="{{ trigger.items }}"),
+        node("ask", "LOGIC_APPROVAL"),
+        *(node(name, "LOGIC_APPROVAL") for name in ("next",) if any(name in one for one in edges)),
+        edges=edges,
+    )
+    assert [one[0] for one in told if "approval" in one[0]] == ([code] if code else [])

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from tests.workflows.drawn import edges, execution, log, merge, scripted_graphs, trigger
 from tests.workflows.naive import Script, interpret
-from workflows.graph import Edge, Graph, Node
+from workflows.graph import Edge, Graph, Loop, Node
 from workflows.messages import Ending, Heard, Outcome, RunState, StepError
 from workflows.rewind import Unkept, following, rewind
 from workflows.run import Run
 
+JUMPS = Loop(kind="jump", cap=2, target="b")
 MOMENT = datetime(2026, 11, 26, tzinfo=UTC)
 
 
@@ -247,3 +248,12 @@ def test_what_cannot_be_kept_is_refused_with_a_remedy(name: str):
     assert told.code == code
     assert told.message
     assert told.remedy
+
+
+def test_in_a_graph_with_loops_too_a_disabled_node_is_not_run_again():
+    nodes = (trigger(), log("a", disabled=True), log("again", type="LOGIC_GOTO", loop=JUMPS), log("b"))
+    graph = Graph(nodes=nodes, edges=edges("start>a", "a>b", "b>again"))
+    run = broken_at(graph)
+    with pytest.raises(Unkept) as refused:
+        rewind(run, graph, trigger_id="start", node_id="a")
+    assert refused.value.code == "node_not_reached"

@@ -1,19 +1,25 @@
 """A run carries its data along the walk, and goes on from its state as if nothing had happened."""
 
 import json
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
+from temporalio import workflow
+from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.workflows.drawn import NOBODY, edges, execution, log, merge, scripted_graphs, trigger
 from tests.workflows.naive import Script, Told, interpret
+from workflows.execution import ExecutionWorkflow
 from workflows.graph import Edge, Graph, Node
-from workflows.messages import Begun, Ending, Heard, Outcome, RunState, StepError
+from workflows.messages import Begun, Command, Ending, Heard, Outcome, RunState, StepError, StepInput
+from workflows.room import bytes_of
 from workflows.run import (
     EVENT_WEIGHT,
     INBOX_CAP,
@@ -382,6 +388,22 @@ def test_a_step_that_waited_for_a_run_takes_only_that_runs_word_out_of_the_inbox
     assert [event.type for event in run.state.inbox] == ["execution 2", "PAID"]
 
 
+def test_what_a_step_took_out_of_the_inbox_weighs_nothing_any_more():
+    call = Node(id="call", type="ACTION_START_WORKFLOW", save_as="call", config={"workflowId": str(NOBODY)})
+    run, _ = started(Graph(nodes=(trigger(), call), edges=edges("start>call")))
+    heavy: JsonValue = {"text": "x" * (EVENT_WEIGHT - 100)}
+    for type_ in ("execution 1", "execution 1", "PAID"):
+        run.hear(Heard(type=type_, at=LATER, data=heavy))
+    run.state.sleeping["call:1"] = Outcome(waits_for=("execution 1",))
+    run.finish("call:1", Outcome())
+    for _ in range(3):
+        run.hear(Heard(type="SENT", at=LATER, data=heavy))
+    assert [event.type for event in run.state.inbox] == ["PAID", "SENT", "SENT", "SENT"]
+    for _ in range(INBOX_CAP + 1):
+        run.hear(Heard(type="NOISE", at=LATER))
+    assert len(run.state.inbox) == INBOX_CAP
+
+
 def test_a_step_that_is_tried_again_begins_anew_and_knows_how_often():
     run, _ = started(Graph(nodes=(trigger(), log("a")), edges=edges("start>a")))
     run.state.sleeping["a:1"] = Outcome(waits_for=("PAID",))
@@ -423,3 +445,24 @@ def test_a_run_keeps_to_its_leads_zone_while_it_sleeps_and_reads_it_again_to_sle
     assert (run.zone(), run.must_load_lead(next_)) == ("America/New_York", True)
     run.finish("next:1", Outcome(lead={"timezone": None}))
     assert run.zone() == "Europe/Oslo"
+
+
+@pytest.mark.parametrize("where", ["scope", "trigger", "inputs", "heard"])
+def test_a_step_is_measured_with_all_that_it_is_given(where: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workflow, "payload_converter", lambda: pydantic_data_converter.payload_converter)
+    heavy = {"text": "x" * 50_000}
+    given: object = (Heard(type="PAID", at=LATER, data=heavy),) if where == "heard" else heavy
+    ids = dict.fromkeys(("workspace_id", "workflow_id", "execution_id"), NOBODY)
+    step = StepInput.model_validate({**ids, "node": log("a"), where: given})
+    assert bytes_of(step) > 50_000
+    assert bytes_of(step.model_copy(update={where: () if where == "heard" else {}})) < 1_000
+
+
+def test_a_defect_in_a_handler_ends_the_run_instead_of_repeating_its_task(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workflow, "logger", logging.getLogger())
+    driver: Any = ExecutionWorkflow(execution(Graph(nodes=(trigger(),), edges=())))
+    driver.skip_step(Command(by="ada", step="nobody:1"))
+    assert (driver._failure.type, driver._is_settled()) == ("defect", True)
+    told = driver._failure
+    driver.hear()
+    assert driver._failure is told

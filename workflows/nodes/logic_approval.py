@@ -1,13 +1,16 @@
 """LOGIC_APPROVAL: the run waits until people have decided."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from workflows.messages import Heard, Outcome
+from workflows.messages import Command, Heard, Outcome
 from workflows.nodes.logic_delay import duration_of
 from workflows.nodetype import MaybeTemplate, NodeConfig, NodeType, Result, Situation, Template
+
+DECISIONS = {"approve": True, "reject": False}
+"""The updates that decide."""
 
 
 class Config(NodeConfig):
@@ -77,6 +80,12 @@ class Approval(NodeType):
 def event_type(key: str) -> str:
     """Name the event that carries a decision about one step."""
     return f"approval {key}"
+
+
+def event_of(command: Command, *, approved: bool, at: datetime) -> Heard:
+    """Turn what somebody decided into the event that the step waits for."""
+    data = {"approved": approved, "by": command.by, "comment": command.comment}
+    return Heard(type=event_type(command.step), at=at, data=data)
 
 
 def decided(heard: list[Heard], key: str, by: str) -> bool | None:

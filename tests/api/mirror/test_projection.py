@@ -25,7 +25,7 @@ from api.mirror.rows import Changes, log_id
 from api.mirror.state import OpenStep, State, began
 from tests.api.mirror.stage import START, Runs, graph, id_of, node
 from workflows.graph import Graph
-from workflows.messages import Outcome
+from workflows.messages import Heard, Outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +139,20 @@ async def test_events_that_nobody_reads_are_ignored():
     newer = HistoryEvent(event_id=8, event_type=9_999)  # type: ignore[arg-type]  # of a newer server
     assert await decode(unread, pydantic_data_converter) is None
     assert await decode(newer, pydantic_data_converter) is None
+
+
+async def test_what_a_run_heard_is_read_and_what_is_no_event_is_dropped(runs: Runs):
+    handle = await runs.start(graph(START, node("a", does={"hangs": True}), edges=["start>a"]))
+    paid = Heard(type="PAID", at=datetime(2026, 11, 26, tzinfo=UTC), data={"amount": 5})
+    for name, said in (("event", 7), ("other", paid), ("event", paid)):
+        await handle.signal(name, said)
+    runs.doings.gate.set()
+    await handle.result()
+    raw = await Histories(runs.client).since(id_of(handle), handle.first_execution_run_id or "", event_id=0)
+    events = await Histories(runs.client).decode(raw)
+    run = told(id_of(handle), [events], verbose=False)[1].run
+    assert run.state.inbox == [paid]
+    assert run.state.began_at == events[0].at
 
 
 async def test_ids_of_log_lines_sort_as_the_history_has_them(runs: Runs):

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
@@ -18,13 +19,14 @@ from temporalio.testing import WorkflowEnvironment
 
 import worker
 from activities.clients import temporal
+from activities.simulation import SimulatedSteps, _Imagination
 from api.simulation.script import Scripted
 from api.simulation.simulator import Away, Simulator, Unsupported
 from api.simulation.telling import Teller, line
 from local import ports
 from local.temporal import SIMULATIONS
 from workflows.graph import Edge, Graph, Node
-from workflows.messages import ExecutionInput
+from workflows.messages import ExecutionInput, Kin
 from workflows.simulation import Plan, Stub, lead_scope
 
 pytestmark = pytest.mark.anyio
@@ -160,3 +162,11 @@ async def is_known(client: Client, given: ExecutionInput) -> bool:
     except RPCError:
         return False
     return True
+
+
+async def test_what_a_run_owes_the_runs_it_waits_for_is_known_to_simulations_and_left_as_it_is():
+    names = {activity._Definition.must_from_callable(each).name for each in SimulatedSteps().activities()}
+    assert "cancel_awaited" in names
+    asked = Kin(workspace_id=uuid4(), execution_id=uuid4())
+    assert _Imagination().furnish("release", [asked]) == [asked]
+    assert _Imagination().furnish("call:1 released", [asked]) == [asked]
