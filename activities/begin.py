@@ -32,7 +32,7 @@ class Begin:
             facts = await starts.surroundings(session, asked.workspace_id, asked.execution_id)
             if facts is None:
                 raise refused("unknown_execution", "This workspace has no such execution.")
-            if facts.status == "cancelled":
+            if facts.is_withdrawn:
                 # It was withdrawn while its start was under way.
                 raise refused(WITHDRAWN, "The execution was cancelled before it began.")
             taken = await effects.once(session, key_of(asked), lambda: take(session, asked))

@@ -173,6 +173,12 @@ class DuplicateSubmission(Conflict):
     code = "duplicate_submission"
 
 
+class GraphUnreadable(Conflict):
+    """This version was published by another release and cannot be read by this one; publish anew."""
+
+    code = "graph_unreadable"
+
+
 class FormClosed(Refusal):
     """This form takes no more submissions."""
 

@@ -39,7 +39,8 @@ async def ask_all(session: AsyncSession, workspace_id: UUID, wanted: Wanted, *, 
         # In one order, so that two such requests cannot lock each other out.
         .order_by(Run.id)
         .limit(most + 1)
-        .with_for_update()
+        # No stronger than the update's own lock: what refers to the rows goes on being written.
+        .with_for_update(key_share=True)
         .cte("found")
     )
     count = select(func.count()).select_from(found).scalar_subquery()
@@ -68,11 +69,11 @@ async def done(session: AsyncSession, workspace_id: UUID, execution_ids: Iterabl
 def _intent(*, due_in: timedelta, reason: str = "cancelled") -> dict[str, Any]:
     # Also one that seems never to have been handed over is asked for: its start may be under way.
     never = (Run.status == "queued") & Run.dispatched_at.is_(None)
-    asked = Run.cancel_requested_at.is_not(None)
     return {
         "status": case((never, "cancelled"), else_=Run.status),
         "status_reason": case((never, reason), else_=Run.status_reason),
         "finished_at": case((never, func.now()), else_=Run.finished_at),
         "cancel_requested_at": func.coalesce(Run.cancel_requested_at, func.now()),
-        "cancel_due_at": case((asked, Run.cancel_due_at), else_=func.now() + due_in),
+        # Who asks again is heard again: the first may have reached Temporal before the run was there.
+        "cancel_due_at": func.coalesce(Run.cancel_due_at, func.now() + due_in),
     }

@@ -38,6 +38,7 @@ QUEUE = text("""
       FROM asked a
       JOIN workflow_executions e ON e.workspace_id = :workspace_id AND e.id = a.old_id
       JOIN workflows f ON f.workspace_id = e.workspace_id AND f.id = e.workflow_id
+        AND f.status <> 'archived' AND f.deleted_at IS NULL
       JOIN workflow_versions v ON v.workspace_id = e.workspace_id AND v.workflow_id = e.workflow_id
         AND v.id = CASE WHEN :latest THEN f.published_version_id ELSE e.workflow_version_id END
       -- The trigger it began at, if the version still has it.
@@ -45,13 +46,20 @@ QUEUE = text("""
         SELECT node FROM jsonb_array_elements(v.graph -> 'nodes') AS node
         WHERE node ->> 'type' LIKE 'TRIGGER\\_%'
         ORDER BY node ->> 'id' = e.trigger_node_id DESC LIMIT 1) t ON true
-      RETURNING id)
-    INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
-                              related_resource_type, related_resource_id, metadata)
-    SELECT :workspace_id, a.usage_id, 'execution_requested', 'api', 1, false, 'workflow_execution', a.new_id,
-           jsonb_build_object('rerun_of', a.old_id)
-    FROM asked a JOIN run r ON r.id = a.new_id
+      RETURNING id),
+    used AS (
+      INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
+                                related_resource_type, related_resource_id, metadata)
+      SELECT :workspace_id, a.usage_id, 'execution_requested', 'api', 1, false, 'workflow_execution',
+             a.new_id, jsonb_build_object('rerun_of', a.old_id)
+      FROM asked a JOIN run r ON r.id = a.new_id)
+    SELECT id FROM run
 """).bindparams(bindparam("trigger_data", type_=JSONB(none_as_null=True)), bindparam("start", type_=JSONB()))
+
+OF_WORKFLOW = (Workflow.workspace_id == WorkflowExecution.workspace_id) & (
+    Workflow.id == WorkflowExecution.workflow_id
+)
+OF_LEAD = (Lead.workspace_id == WorkflowExecution.workspace_id) & (Lead.id == WorkflowExecution.lead_id)
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,21 @@ class Origin:
 async def origin(
     session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, latest: bool
 ) -> Origin | None:
-    """Read an execution with the graph of its own version or the published one."""
+    """Read an execution with the graph of its own version or the published one.
+
+    Raises ValidationError or IndexError for a graph that today's code cannot read.
+    """
     version = Workflow.published_version_id if latest else WorkflowExecution.workflow_version_id
     lost_lead = WorkflowExecution.lead_id.is_not(None) & (Lead.id.is_(None) | Lead.deleted_at.is_not(None))
     query = (
         select(WorkflowExecution, Workflow.status, lost_lead, WorkflowVersion.graph)
-        .join(Workflow, Workflow.id == WorkflowExecution.workflow_id)
-        .join(WorkflowVersion, WorkflowVersion.id == version)
-        .outerjoin(Lead, Lead.id == WorkflowExecution.lead_id)
+        .join(Workflow, OF_WORKFLOW)
+        .join(
+            WorkflowVersion,
+            (WorkflowVersion.workspace_id == WorkflowExecution.workspace_id)
+            & (WorkflowVersion.id == version),
+        )
+        .outerjoin(Lead, OF_LEAD)
         .where(
             WorkflowExecution.workspace_id == workspace_id,
             WorkflowExecution.id == execution_id,
@@ -109,7 +124,10 @@ async def queue(
     trigger_data: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> list[UUID]:
-    """Order reruns of these executions; return the new ones' ids."""
+    """Order reruns of these executions; return the new ones' ids.
+
+    What changed meanwhile is left out: its workflow was archived or deleted, or has no published version.
+    """
     made = [uuid7() for _ in execution_ids]
     values = {
         "workspace_id": workspace_id,
@@ -121,8 +139,8 @@ async def queue(
         "trigger_data": None if trigger_data is None else dict(trigger_data),
         "key": idempotency_key,
     }
-    await session.execute(QUEUE, values)
-    return made
+    ordered = set((await session.scalars(QUEUE, values)).all())
+    return [one for one in made if one in ordered]
 
 
 async def match(
@@ -131,7 +149,8 @@ async def match(
     """Find what a bulk rerun is about, oldest first; others that look for the same wait. Raises TooMany.
 
     Left out is what is open, what has an open rerun, what failed and was rerun successfully, what did not
-    fail (from the failure), and what could not run: an archived workflow's, a deleted lead's.
+    fail (from the failure), what runs again with the run that waited for it, and what could not run: an
+    archived workflow's, a deleted lead's.
     """
     await session.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
@@ -145,15 +164,22 @@ async def match(
         later.status.in_(OPEN_STATUSES) | settled,
     )
     over = ("failed", "cancelled") if start == "failure" else ("failed", "cancelled", "completed")
+    waiting = aliased(WorkflowExecution)
+    awaited = WorkflowExecution.awaited_step.is_not(None) & exists().where(
+        waiting.workspace_id == workspace_id,
+        waiting.id == WorkflowExecution.cause_execution_id,
+        waiting.status.in_(over),
+    )
     query = (
         select(WorkflowExecution.id)
-        .join(Workflow, Workflow.id == WorkflowExecution.workflow_id)
-        .outerjoin(Lead, Lead.id == WorkflowExecution.lead_id)
+        .join(Workflow, OF_WORKFLOW)
+        .outerjoin(Lead, OF_LEAD)
         .where(
             WorkflowExecution.workspace_id == workspace_id,
             WorkflowExecution.status.in_(over),
             *wanted.clauses(),
             ~repeated,
+            ~awaited,
             Workflow.status != "archived",
             Workflow.deleted_at.is_(None),
             WorkflowExecution.lead_id.is_(None) | (Lead.id.is_not(None) & Lead.deleted_at.is_(None)),

@@ -32,7 +32,8 @@ RELEASE = text("""
       AND status = 'queued' AND dispatched_at IS NULL
 """)
 SURROUNDINGS = """
-    SELECT s.name, s.slug, s.timezone, w.id, w.name, e.status
+    SELECT s.name, s.slug, s.timezone, w.id, w.name,
+        e.status = 'cancelled' OR e.cancel_requested_at IS NOT NULL
     FROM workflow_executions e
     JOIN workspaces s ON s.id = e.workspace_id
     JOIN workflows w ON w.workspace_id = e.workspace_id AND w.id = e.workflow_id
@@ -74,7 +75,8 @@ class Surroundings:
 
     workspace: dict[str, Any]
     workflow: dict[str, Any]
-    status: str
+    is_withdrawn: bool
+    """Its cancel was asked for, whatever the mirror has read of it since."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,16 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
         await session.execute(
             select(WorkflowExecution, WorkflowVersion.version, WorkflowVersion.graph)
             .add_columns(Workflow.name, Workflow.settings)
-            .join(WorkflowVersion, WorkflowVersion.id == WorkflowExecution.workflow_version_id)
-            .join(Workflow, Workflow.id == WorkflowExecution.workflow_id)
+            .join(
+                WorkflowVersion,
+                (WorkflowVersion.workspace_id == WorkflowExecution.workspace_id)
+                & (WorkflowVersion.id == WorkflowExecution.workflow_version_id),
+            )
+            .join(
+                Workflow,
+                (Workflow.workspace_id == WorkflowExecution.workspace_id)
+                & (Workflow.id == WorkflowExecution.workflow_id),
+            )
             .where(
                 WorkflowExecution.workspace_id == workspace_id,
                 WorkflowExecution.id == execution_id,
@@ -193,9 +203,9 @@ async def surroundings(session: AsyncSession, workspace_id: UUID, execution_id: 
     found = await fetch(session, SURROUNDINGS, given)
     if not found:
         return None
-    ((name, slug, zone, workflow_id, workflow_name, status),) = found
+    ((name, slug, zone, workflow_id, workflow_name, is_withdrawn),) = found
     return Surroundings(
         workspace={"id": str(workspace_id), "name": name, "slug": slug, "timezone": zone},
         workflow={"id": str(workflow_id), "name": workflow_name},
-        status=status,
+        is_withdrawn=is_withdrawn,
     )

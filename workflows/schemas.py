@@ -1,7 +1,8 @@
 """JSON Schema as a tenant writes it: checked, its references followed, and asked of what arrives.
 
 A schema may refer to its own parts, but neither to other documents, which would have to be fetched, nor in a
-circle. What is asked of data has no references left, so the work is bounded by the sizes of both.
+circle. What is asked of data has no references left, so the work is bounded by the sizes of both, and refused
+where it would keep others waiting.
 """
 
 import re
@@ -15,7 +16,14 @@ from workflows.storable import Path
 
 PARTS_CAP = 1_000
 """Schemas within one schema, once its references are followed."""
+DEEP_CAP = 32
+"""References that one may pass through on the way to what is meant."""
+CHECKS_CAP = 1_000_000
+"""What asking may cost: the values in the schema, its references followed, times those in the data."""
+LISTED_CAP = 10_000
+"""Up to this cost all that is wrong is told: telling takes far longer than finding out."""
 COMPLAINTS_CAP = 50
+WRONG = "Something in it does not follow its schema; it is too large to say what."
 MESSAGE_CAP = 300
 PATTERN_CAP = 1_000_000
 """Bytes that a compiled pattern may take."""
@@ -53,7 +61,7 @@ class Unusable(ValueError):
 def complaints(schema: Mapping[str, Any]) -> list[Complaint]:
     """List what is wrong with a schema."""
     plain = {key: value for key, value in schema.items() if key not in ("$id", "$schema")}
-    found = list(islice(map(_complaint, _META.iter_errors(plain)), COMPLAINTS_CAP))
+    found = _found(_META, plain, cost=size_of(plain))
     if found:
         return found
     try:
@@ -65,14 +73,40 @@ def complaints(schema: Mapping[str, Any]) -> list[Complaint]:
 
 def check(schema: Mapping[str, Any], data: Any) -> list[Complaint]:
     """List what is wrong with data; raises Unusable for a schema that has complaints itself."""
-    errors = _validator(followed(schema)).iter_errors(data)
-    return list(islice(map(_complaint, errors), COMPLAINTS_CAP))
+    plain = followed(schema)
+    cost = size_of(plain) * size_of(data)
+    if cost > CHECKS_CAP:
+        message = "The data and the schema together are too large to be checked: make one of them smaller."
+        return [Complaint((), message)]
+    return _found(_validator(plain), data, cost=cost)
 
 
 def followed(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Write a schema without references; raises Unusable where that cannot be done."""
     made: dict[str, Any] = _Following(schema).of(schema, (), ())
     return made
+
+
+def size_of(data: Any) -> int:
+    """Count the values in JSON, and long texts as several."""
+    size, left = 0, [data]
+    while left:
+        value = left.pop()
+        size += 1
+        if isinstance(value, Mapping):
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+        elif isinstance(value, str):
+            size += len(value) // 100
+    return size
+
+
+def _found(validator: jsonschema_rs.Draft202012Validator, data: Any, *, cost: int) -> list[Complaint]:
+    if cost <= LISTED_CAP:
+        return list(islice(map(_complaint, validator.iter_errors(data)), COMPLAINTS_CAP))
+    # Even the first error may be made of all that every branch of an `anyOf` has to say.
+    return [] if validator.is_valid(data) else [Complaint((), WRONG)]
 
 
 def _validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
@@ -122,6 +156,8 @@ class _Following:
     def _target(self, reference: str, path: Path, via: tuple[str, ...]) -> Any:
         if not LOCAL.fullmatch(reference):
             raise Unusable(path, "a reference may only lead to a part of this schema, such as #/$defs/name")
+        if len(via) == DEEP_CAP:
+            raise Unusable(path, f"a reference may lead through at most {DEEP_CAP} others")
         if reference in via:
             raise Unusable(path, "the reference leads back to itself; write down how deep it may nest")
         place: Any = self._root

@@ -235,7 +235,7 @@ async def _queue(
     if entry.version_id is None or entry.trigger is None:
         raise errors.Conflict("The workflow was never published.", code="not_published")
     await _check_lead(session, caller, body.lead_id)
-    _check_data(entry.trigger, body.trigger_data)
+    expect_data(entry.trigger, body.trigger_data)
     if key is not None and (earlier := await runs.by_key(session, caller.workspace_id, workflow_id, key)):
         return earlier, False
     try:
@@ -263,8 +263,8 @@ async def _check_lead(session: Session, caller: Caller, lead_id: UUID | None) ->
         raise errors.Invalid(errors=[detail])
 
 
-def _check_data(trigger: Mapping[str, Any], data: JsonObject) -> None:
-    """Hold the data against the schema that the published trigger has, if it has one."""
+def expect_data(trigger: Mapping[str, Any], data: JsonObject) -> None:
+    """Hold the data against the schema that the trigger has, if it has one."""
     schema = trigger.get("config", {}).get("inputSchema")
     if trigger["type"] != MANUAL or schema is None:
         return

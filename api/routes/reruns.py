@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.background import BackgroundTask
 from temporalio.service import RPCError
@@ -14,7 +14,7 @@ from api import errors
 from api.auth import Caller, requires
 from api.deps import OurPlatform, Platform
 from api.idempotency import Idempotent, Made
-from api.routes.executions import ExecutionStarted, TemporalRun, start_soon
+from api.routes.executions import ExecutionStarted, TemporalRun, expect_data, start_soon
 from api.schemas import Data, Given, Id
 from db import reruns, runs
 from db.models.executions import OPEN_STATUSES
@@ -72,12 +72,12 @@ async def execution_rerun(
         earlier = await once.earlier(session)
         if earlier is not None:
             return earlier
-        origin = await reruns.origin(
-            session, caller.workspace_id, execution_id, latest=body.version == "latest"
-        )
+        origin = await _origin(session, caller, execution_id, body)
     if origin is None:
         raise errors.NotFound()
     _expect_rerunnable(origin, body)
+    if body.trigger_data is not None:
+        expect_data(origin.graph.by_id[origin.trigger_node_id].model_dump(), body.trigger_data)
     # Temporal is asked while no transaction is open.
     await _expect_kept(platform, origin, body)
     made: list[UUID] = []
@@ -95,6 +95,17 @@ async def execution_rerun(
     if made:
         answer.background = BackgroundTask(start_soon, platform, caller.workspace_id, made[0])
     return answer
+
+
+async def _origin(
+    session: AsyncSession, caller: Caller, execution_id: UUID, body: RerunGiven
+) -> Origin | None:
+    try:
+        return await reruns.origin(
+            session, caller.workspace_id, execution_id, latest=body.version == "latest"
+        )
+    except (ValidationError, IndexError) as error:
+        raise errors.GraphUnreadable() from error
 
 
 def _check(body: RerunGiven) -> None:
@@ -150,7 +161,7 @@ async def _queue(
     run_key = key and f"rerun {old.id} {key}"
     if run_key and (earlier := await runs.by_key(session, workspace_id, old.workflow_id, run_key)):
         return earlier, False
-    [made] = await reruns.queue(
+    made = await reruns.queue(
         session,
         workspace_id,
         [old.id],
@@ -160,7 +171,9 @@ async def _queue(
         trigger_data=body.trigger_data,
         idempotency_key=run_key,
     )
-    return made, True
+    if not made:
+        raise errors.Conflict("The workflow was archived or deleted meanwhile.", code="workflow_archived")
+    return made[0], True
 
 
 def _invalid(field: str, message: str, *, code: str) -> errors.Invalid:

@@ -1,10 +1,12 @@
 """Reruns and bulk requests through the API: what is refused, what is matched, and whose it is."""
 
+from uuid import UUID, uuid4
+
 import pytest
 from sqlalchemy import text
 
 from api.cancels import Cancels
-from db import cancels, listing
+from db import cancels, listing, reruns
 from tests.api.conftest import Publish, Recorder, Tenant
 from tests.api.test_resources import run, set_status
 
@@ -93,3 +95,61 @@ async def test_a_rerun_of_what_is_open_archived_or_without_its_lead_is_refused(
     assert await code() == "lead_deleted"
     await acme.client.post(f"/v1/workflows/{form.workflow_id}/archive")
     assert await code() == "workflow_archived"
+
+
+async def test_what_somebody_waited_for_runs_again_with_that_run_only(
+    publish: Publish, acme: Tenant, database
+):
+    form = await publish()
+    parent, child = [(await run(form)).json()["id"] for _ in range(2)]
+    for one in (parent, child):
+        await set_status(database, acme, "failed", one)
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(
+            text(
+                "UPDATE workflow_executions SET cause_execution_id = :parent, awaited_step = 'call:1'"
+                " WHERE id = :child"
+            ),
+            {"parent": parent, "child": child},
+        )
+    everything = {"workflow_id": form.workflow_id}
+    assert (await acme.client.post("/v1/executions/bulk-rerun", json=everything)).json() == {"matched": 1}
+    listed = (await acme.client.get("/v1/executions", params={"status": "queued"})).json()["data"]
+    assert [one["rerun_of"] for one in listed] == [parent]
+
+
+async def test_what_changed_meanwhile_or_cannot_be_read_is_no_rerun(publish: Publish, acme: Tenant, database):
+    form = await publish()
+    execution_id = (await run(form)).json()["id"]
+    await set_status(database, acme, "failed", execution_id)
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text("UPDATE workflows SET deleted_at = now()"))
+        order = {"start": "start", "latest": False}
+        assert await reruns.queue(session, acme.workspace_id, [UUID(execution_id)], **order) == []
+        await session.rollback()
+    old = (
+        "INSERT INTO workflow_versions (workspace_id, id, workflow_id, version, content_hash, graph)"
+        " SELECT workspace_id, :id, workflow_id, 2, '', CAST(:graph AS jsonb) FROM workflow_versions"
+    )
+    newest = "UPDATE workflows SET published_version_id = v.id FROM workflow_versions v WHERE version = 2"
+    graph = '{"nodes": [{"id": "form", "type": 5}], "edges": []}'
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text(old), {"id": uuid4(), "graph": graph})
+        await session.execute(text(newest))
+    answer = await acme.client.post(f"/v1/executions/{execution_id}/rerun", json={"version": "latest"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "graph_unreadable")
+    path = f"/v1/workflows/{form.workflow_id}/simulate"
+    answer = await acme.client.post(path, json={"version": 2})
+    assert (answer.status_code, answer.json()["code"]) == (409, "graph_unreadable")
+
+
+async def test_a_cancel_that_comes_again_is_carried_out_again(publish: Publish, acme: Tenant, database):
+    form = await publish()
+    running = UUID((await run(form)).json()["id"])
+    await set_status(database, acme, "running", str(running))
+    due = text("SELECT count(*) FROM workflow_executions WHERE cancel_due_at IS NOT NULL")
+    for _ in range(2):
+        async with database.workspace(acme.workspace_id) as session:
+            await cancels.ask(session, acme.workspace_id, running)
+            assert await session.scalar(due) == 1
+            await cancels.done(session, acme.workspace_id, [running])

@@ -42,6 +42,12 @@ async def test_trigger_data_is_held_against_the_published_schema(acme: Tenant, d
         f"{path}/executions", json={"trigger_data": {"budget": 5}}, headers={"Idempotency-Key": "two"}
     )
     assert started.status_code == 202
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text("UPDATE workflow_executions SET status = 'completed'"))
+    rerun = f"/v1/executions/{started.json()['id']}/rerun"
+    refused = await acme.client.post(rerun, json={"trigger_data": {"lines": []}})
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "schema_mismatch")
+    assert (await acme.client.post(rerun, json={"trigger_data": {"budget": 6}})).status_code == 202
 
 
 async def test_a_schema_that_is_none_is_not_published(acme: Tenant):
