@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from time import perf_counter
 from typing import Any
 from uuid import UUID
@@ -140,7 +141,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
                 logger.warning("hints and attempts wait for the database")
 
     async def _send(self) -> bool:
-        """Send one batch; False if the database is away, and then nothing but hints is lost."""
+        """Send one batch; False if the database is away, and then it waits for the next try."""
         hints, self._hints = self._hints, {}
         attempts = list(self._attempts)
         self._attempts.clear()
@@ -149,6 +150,8 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             while attempts:
                 await self._send_attempts(attempts)
         except (OSError, PoolTimeout, DBAPIError):
+            # They are few for each run: one that was lost would leave the run to the sweep.
+            self._hints = dict(islice({**hints, **self._hints}.items(), MOST))
             return False
         finally:
             # What was not sent stays to be sent, also when the sending was cancelled on the way out.
