@@ -38,7 +38,6 @@ async def test_the_mirror_reads_and_writes_little_for_each_run(house: House):
         await asyncio.sleep(0.5)
     mirrored = Counter(statement for who, statement in sent if who == "Mirror._attend")
     # One read and two statements where the mirror looks once, after the end; a slow run is seen twice.
-    print(asked, mirrored.total())  # noqa: T201
     assert asked.total() / RUNS <= 3, asked
     assert mirrored.total() / RUNS <= 5, mirrored
 
@@ -78,7 +77,6 @@ async def test_a_run_keeps_no_more_bytes_than_it_did(house: House, admin_url: st
     house.seen.clear()
     after = sizes(admin_url)
     grown = {name: round((size - before[name]) / KEPT_RUNS) for name, size in after.items()}
-    print(sum(grown.values()), {name: size for name, size in grown.items() if size})  # noqa: T201
     assert sum(grown.values()) <= KEPT_BYTES, {name: size for name, size in grown.items() if size}
 
 
