@@ -13,21 +13,15 @@ from uuid import UUID
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from temporalio import activity, workflow
+from temporalio import activity
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
-    ExecuteWorkflowInput,
-    HandleSignalInput,
-    HandleUpdateInput,
     Interceptor,
-    StartActivityInput,
-    StartLocalActivityInput,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
-    WorkflowOutboundInterceptor,
 )
 from uuid_utils.compat import uuid7
 
@@ -42,15 +36,13 @@ HINT = "flowtrack_hint"
 PREFIX = "execution-"
 PAUSE = 0.02
 """Seconds between two batches: it is part of what a viewer waits for a change."""
-LATER = 0.3
-"""Seconds after which a run is hinted at that only began, or only did what history has not taken in yet."""
+LATER = 3.0
+"""Seconds after which a run is hinted at whose first workflow task is not done yet."""
 PATIENCE = 5.0
 """Seconds until the next try when PostgreSQL is away."""
 MOST = 5_000
 """Hints or attempts that wait for PostgreSQL; what is beyond goes lost, and the sweep finds the runs."""
 LONGEST = 2_000
-SLOW = 0.3
-"""Seconds; an activity that takes longer may outlast the looks that the hint at its start led to."""
 
 
 class MirrorInterceptor(ClientInterceptor, Interceptor):
@@ -74,15 +66,15 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     def workflow_interceptor_class(
         self, given: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Watch workflows, through a function that leads out of the sandbox."""
+        """Leave the sandbox's runner the function that hints (worker.Sandbox); workflows pay for nothing."""
         given.unsafe_extern_functions[HINT] = self.hint
-        return _Hints
+        return None
 
     def hint(self, workflow_id: str, *, soon: bool = True) -> None:
         """Note that a run moves on; called from the threads that workflows run on.
 
-        A local activity's event reaches history only with its workflow task. To look before that costs a read
-        and finds nothing, so such a hint waits a moment; for a run that ends meanwhile one look is enough.
+        History grows with the end of a workflow task. To look before that costs a read and finds nothing, so
+        that a task has begun is told only if it does not end in a moment.
         """
         if not workflow_id.startswith(PREFIX) or self._loop is None:
             return
@@ -177,47 +169,6 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         attempts[:] = [entry for entry in attempts if entry[0] != workspace_id]
 
 
-class _Hints(WorkflowInboundInterceptor):
-    """Hints at what a workflow is about to do. Nothing here is in a `finally`: an evicted workflow's
-    coroutine is closed outside its loop."""
-
-    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-        super().init(_OutboundHints(outbound))
-
-    async def execute_workflow(self, given: ExecuteWorkflowInput) -> Any:
-        _hint(soon=False)
-        try:
-            result = await super().execute_workflow(given)
-        except (Exception, asyncio.CancelledError, workflow.ContinueAsNewError):
-            _hint()
-            raise
-        _hint()
-        return result
-
-    async def handle_signal(self, given: HandleSignalInput) -> None:
-        _hint()
-        await super().handle_signal(given)
-
-    async def handle_update_handler(self, given: HandleUpdateInput) -> Any:
-        _hint()
-        return await super().handle_update_handler(given)
-
-
-class _OutboundHints(WorkflowOutboundInterceptor):
-    def start_activity(self, given: StartActivityInput) -> workflow.ActivityHandle[Any]:
-        _hint()
-        return super().start_activity(given)
-
-    def start_local_activity(self, given: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        _hint(soon=False)
-        return super().start_local_activity(given)
-
-
-def _hint(*, soon: bool = True) -> None:
-    if not workflow.unsafe.is_replaying():
-        workflow.extern_functions()[HINT](workflow.info().workflow_id, soon=soon)
-
-
 class _Attempts(ActivityInboundInterceptor):
     """Records attempts that failed, and those that came after one."""
 
@@ -234,8 +185,6 @@ class _Attempts(ActivityInboundInterceptor):
             raise
         if attempt_of(given) > 1:
             self._note(given, began, clock, None)
-        if perf_counter() - clock > SLOW and (workflow_id := activity.info().workflow_id):
-            self._mirror.hint(workflow_id)
         return result
 
     def _note(
