@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 HINT = "flowtrack_hint"
 PREFIX = "execution-"
-PAUSE = 0.02
+PAUSE = 0.01
 """Seconds between two batches: it is part of what a viewer waits for a change."""
 LATER = 3.0
 """Seconds after which a run is hinted at whose first workflow task is not done yet."""
