@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 HINT = "flowtrack_hint"
 PREFIX = "execution-"
-PAUSE = 0.01
-"""Seconds between two batches: it is part of what a viewer waits for a change."""
+PAUSE = 0.05
+"""Seconds between two batches; what comes after a pause goes at once."""
 LATER = 3.0
 """Seconds after which a run is hinted at whose first workflow task is not done yet."""
 PATIENCE = 5.0
@@ -124,13 +124,13 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         is_away = False
         while True:
             await self._news.wait()
-            await asyncio.sleep(PATIENCE if is_away else PAUSE)
             self._news.clear()
             was_away, is_away = is_away, not await self._send()
             if is_away:
                 self._news.set()
             if is_away and not was_away:
                 logger.warning("hints and attempts wait for the database")
+            await asyncio.sleep(PATIENCE if is_away else PAUSE)
 
     async def _send(self) -> bool:
         """Send one batch; False if the database is away, and then it waits for the next try."""
