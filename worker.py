@@ -24,7 +24,7 @@ from activities.clients import addresses, http, schedules, smtp, temporal
 from activities.clients.addresses import Destination
 from activities.containment import left_behind
 from activities.deliveries import Deliveries
-from activities.interceptors import MirrorInterceptor
+from activities.interceptors import HINT, MirrorInterceptor
 from activities.kin import Relations
 from activities.schedules import Schedules
 from activities.simulation import SimulatedSteps, SimulationInterceptor
@@ -43,7 +43,12 @@ log = structlog.get_logger()
 
 TASK_QUEUE = "flowtrack"
 WORKFLOWS = (ExecutionWorkflow, DeliveryWorkflow, ScheduledRunsWorkflow, UpkeepWorkflow)
+ENDINGS = {f"{how}_workflow_execution" for how in ("complete", "fail", "cancel", "continue_as_new")}
+"""The commands that end a task whatever is under way."""
 NOWHERE = StorageDriverStoreContext(target=None)
+TASKS = 16
+"""Workflow tasks under way in one worker. More at once would all end later, and those that take eight seconds
+are told to the server twice."""
 QUEUES = ("mail", "http", "webhooks")
 """One queue for each class of vendor, so that each has its own limits (design §5)."""
 
@@ -64,15 +69,33 @@ class Sandbox(SandboxedWorkflowRunner):
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """Build the sandboxed workflow of one run."""
-        return _Sandboxed(super().create_instance(det))
+        return _Sandboxed(super().create_instance(det), det)
 
 
 class _Sandboxed(WorkflowInstance):
-    def __init__(self, inside: WorkflowInstance) -> None:
+    """Hints at the end of each workflow task, which is when history grows."""
+
+    def __init__(self, inside: WorkflowInstance, det: WorkflowInstanceDetails) -> None:
         self._inside = inside
+        self._hint: Callable[..., None] | None = det.extern_functions.get(HINT)
+        self._workflow_id = det.info.workflow_id
+        self._under_way = 0
+        """Local activities: the task is not over before they are."""
+        self._is_told = False
+        """That this task has begun."""
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        return self._inside.activate(act)
+        completion = self._inside.activate(act)
+        names = [command.WhichOneof("variant") for command in completion.successful.commands]
+        self._under_way += names.count("schedule_local_activity")
+        self._under_way -= sum(
+            job.HasField("resolve_activity") and job.resolve_activity.is_local for job in act.jobs
+        )
+        ends = not self._under_way or not ENDINGS.isdisjoint(names)
+        if self._hint is not None and not act.is_replaying and (ends or not self._is_told):
+            self._hint(self._workflow_id, soon=ends)
+            self._is_told = not ends
+        return completion
 
     def get_info(self) -> workflow.Info:
         return self._inside.get_info()
@@ -130,6 +153,7 @@ async def running(
                 activities=activities,
                 workflow_runner=sandbox(),
                 max_concurrent_activities=concurrency,
+                max_concurrent_workflow_tasks=TASKS,
                 # More would make a task of every payload, for a storage outside Temporal that is not there.
                 max_workflow_task_external_storage_concurrency=1,
                 # The default is none: whatever ran would be cut off and wait for its time-out.

@@ -6,27 +6,22 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from time import perf_counter
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from temporalio import activity, workflow
+from temporalio import activity
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
-    ExecuteWorkflowInput,
-    HandleSignalInput,
-    HandleUpdateInput,
     Interceptor,
-    StartActivityInput,
-    StartLocalActivityInput,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
-    WorkflowOutboundInterceptor,
 )
 from uuid_utils.compat import uuid7
 
@@ -39,17 +34,15 @@ logger = logging.getLogger(__name__)
 
 HINT = "flowtrack_hint"
 PREFIX = "execution-"
-PAUSE = 0.02
-"""Seconds between two batches: it is part of what a viewer waits for a change."""
-LATER = 0.3
-"""Seconds after which a run is hinted at that only began, or only did what history has not taken in yet."""
+PAUSE = 0.05
+"""Seconds between two batches; what comes after a pause goes at once."""
+LATER = 3.0
+"""Seconds after which a run is hinted at whose first workflow task is not done yet."""
 PATIENCE = 5.0
 """Seconds until the next try when PostgreSQL is away."""
 MOST = 5_000
 """Hints or attempts that wait for PostgreSQL; what is beyond goes lost, and the sweep finds the runs."""
 LONGEST = 2_000
-SLOW = 0.3
-"""Seconds; an activity that takes longer may outlast the looks that the hint at its start led to."""
 
 
 class MirrorInterceptor(ClientInterceptor, Interceptor):
@@ -73,15 +66,15 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     def workflow_interceptor_class(
         self, given: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Watch workflows, through a function that leads out of the sandbox."""
+        """Leave the sandbox's runner the function that hints (worker.Sandbox); workflows pay for nothing."""
         given.unsafe_extern_functions[HINT] = self.hint
-        return _Hints
+        return None
 
     def hint(self, workflow_id: str, *, soon: bool = True) -> None:
         """Note that a run moves on; called from the threads that workflows run on.
 
-        A local activity's event reaches history only with its workflow task. To look before that costs a read
-        and finds nothing, so such a hint waits a moment; for a run that ends meanwhile one look is enough.
+        History grows with the end of a workflow task. To look before that costs a read and finds nothing, so
+        that a task has begun is told only if it does not end in a moment.
         """
         if not workflow_id.startswith(PREFIX) or self._loop is None:
             return
@@ -131,16 +124,16 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         is_away = False
         while True:
             await self._news.wait()
-            await asyncio.sleep(PATIENCE if is_away else PAUSE)
             self._news.clear()
             was_away, is_away = is_away, not await self._send()
             if is_away:
                 self._news.set()
             if is_away and not was_away:
                 logger.warning("hints and attempts wait for the database")
+            await asyncio.sleep(PATIENCE if is_away else PAUSE)
 
     async def _send(self) -> bool:
-        """Send one batch; False if the database is away, and then nothing but hints is lost."""
+        """Send one batch; False if the database is away, and then it waits for the next try."""
         hints, self._hints = self._hints, {}
         attempts = list(self._attempts)
         self._attempts.clear()
@@ -149,6 +142,8 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             while attempts:
                 await self._send_attempts(attempts)
         except (OSError, PoolTimeout, DBAPIError):
+            # They are few for each run: one that was lost would leave the run to the sweep.
+            self._hints = dict(islice({**hints, **self._hints}.items(), MOST))
             return False
         finally:
             # What was not sent stays to be sent, also when the sending was cancelled on the way out.
@@ -174,47 +169,6 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         attempts[:] = [entry for entry in attempts if entry[0] != workspace_id]
 
 
-class _Hints(WorkflowInboundInterceptor):
-    """Hints at what a workflow is about to do. Nothing here is in a `finally`: an evicted workflow's
-    coroutine is closed outside its loop."""
-
-    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-        super().init(_OutboundHints(outbound))
-
-    async def execute_workflow(self, given: ExecuteWorkflowInput) -> Any:
-        _hint(soon=False)
-        try:
-            result = await super().execute_workflow(given)
-        except (Exception, asyncio.CancelledError, workflow.ContinueAsNewError):
-            _hint()
-            raise
-        _hint()
-        return result
-
-    async def handle_signal(self, given: HandleSignalInput) -> None:
-        _hint()
-        await super().handle_signal(given)
-
-    async def handle_update_handler(self, given: HandleUpdateInput) -> Any:
-        _hint()
-        return await super().handle_update_handler(given)
-
-
-class _OutboundHints(WorkflowOutboundInterceptor):
-    def start_activity(self, given: StartActivityInput) -> workflow.ActivityHandle[Any]:
-        _hint()
-        return super().start_activity(given)
-
-    def start_local_activity(self, given: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        _hint(soon=False)
-        return super().start_local_activity(given)
-
-
-def _hint(*, soon: bool = True) -> None:
-    if not workflow.unsafe.is_replaying():
-        workflow.extern_functions()[HINT](workflow.info().workflow_id, soon=soon)
-
-
 class _Attempts(ActivityInboundInterceptor):
     """Records attempts that failed, and those that came after one."""
 
@@ -231,8 +185,6 @@ class _Attempts(ActivityInboundInterceptor):
             raise
         if attempt_of(given) > 1:
             self._note(given, began, clock, None)
-        if perf_counter() - clock > SLOW and (workflow_id := activity.info().workflow_id):
-            self._mirror.hint(workflow_id)
         return result
 
     def _note(

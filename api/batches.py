@@ -42,25 +42,31 @@ class Batches(Generic[Key, Item, Result]):
         self._names = names
         self._queues: OrderedDict[Key, deque[Waiting[Item, Result]]] = OrderedDict()
         self._writers: set[asyncio.Task[None]] = set()
+        self._busy = 0
 
     async def add(self, key: Key, item: Item) -> Result:
         """Have an item written; return, or raise, what came of it."""
         waiting = Waiting[Item, Result](item, self._names(item))
         self._queues.setdefault(key, deque()).append(waiting)
-        if len(self._writers) < self._lanes:
+        if self._busy < self._lanes:
+            self._busy += 1
             writer = asyncio.create_task(self._work())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
         return await waiting.result
 
     async def _work(self) -> None:
-        while self._queues:
-            key, queue = self._queues.popitem(last=False)
-            batch = self._batch(queue)
-            if queue:
-                self._queues[key] = queue
-            if batch:
-                await self._settle(key, batch)
+        try:
+            while self._queues:
+                key, queue = self._queues.popitem(last=False)
+                batch = self._batch(queue)
+                if queue:
+                    self._queues[key] = queue
+                if batch:
+                    await self._settle(key, batch)
+        finally:
+            # At once, not when the task is seen to be done: whoever comes in between would wait for nobody.
+            self._busy -= 1
 
     def _batch(self, queue: deque[Waiting[Item, Result]]) -> list[Waiting[Item, Result]]:
         """Take the oldest; whoever shares a name with one of them stays for the next batch."""

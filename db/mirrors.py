@@ -7,13 +7,13 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import bindparam, delete, select, text
-from sqlalchemy.dialects.postgresql import JSONB
+from psycopg.types.json import Jsonb
+from sqlalchemy import delete, select
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import MirrorCursor
-from db.session import driver_url
+from db.session import driver_url, fetch, to_json
 
 CHANNEL = "flowtrack_hints"
 """Where workers say that an execution moved on; the payload is its id."""
@@ -58,19 +58,19 @@ WRITE = """
             (status, status_reason, output_data, error, temporal_run_id, started_at, finished_at) = (
                 SELECT p.status, p.status_reason, p.output_data, p.error, p.temporal_run_id, p.started_at,
                     p.finished_at
-                FROM jsonb_populate_record(e, :execution) p),
+                FROM jsonb_populate_record(e, %(execution)s) p),
             mirrored_at = clock_timestamp(), updated_at = clock_timestamp()
-        WHERE e.workspace_id = :workspace_id AND e.id = :execution_id AND EXISTS (SELECT FROM moved)),
+        WHERE e.workspace_id = %(workspace_id)s AND e.id = %(execution_id)s AND EXISTS (SELECT FROM moved)),
     stepped AS (
         INSERT INTO execution_steps AS s (
             workspace_id, execution_id, workflow_node_id, id, node_id, node_type, label, visit, step_number,
             status, skip_reason, handle, attempt, input_data, output_data, error, started_at, finished_at,
             created_at, updated_at)
-        SELECT :workspace_id, :execution_id, n.id, r.id, r.node_id, r.node_type, r.label, r.visit,
+        SELECT %(workspace_id)s, %(execution_id)s, n.id, r.id, r.node_id, r.node_type, r.label, r.visit,
             r.step_number, r.status, r.skip_reason, r.handle, r.attempt, r.input_data, r.output_data, r.error,
             r.started_at, r.finished_at, r.created_at, r.updated_at
-        FROM jsonb_populate_recordset(NULL::execution_steps, :steps) r
-        LEFT JOIN workflow_nodes n ON n.workspace_id = :workspace_id AND n.workflow_id = :workflow_id
+        FROM jsonb_populate_recordset(NULL::execution_steps, %(steps)s) r
+        LEFT JOIN workflow_nodes n ON n.workspace_id = %(workspace_id)s AND n.workflow_id = %(workflow_id)s
             AND n.react_flow_node_id = r.node_id
         WHERE EXISTS (SELECT FROM moved)
         ON CONFLICT (workspace_id, id) DO UPDATE SET
@@ -83,28 +83,26 @@ WRITE = """
         INSERT INTO execution_logs (
             workspace_id, execution_id, created_at, id, execution_step_id, node_id, visit, log_level, message,
             data, source, run_id, event_id)
-        SELECT :workspace_id, :execution_id, r.created_at, r.id, r.execution_step_id, r.node_id, r.visit,
-            r.log_level, r.message, r.data, 'history', r.run_id, r.event_id
-        FROM jsonb_populate_recordset(NULL::execution_logs, :logs) r
+        SELECT %(workspace_id)s, %(execution_id)s, r.created_at, r.id, r.execution_step_id, r.node_id,
+            r.visit, r.log_level, r.message, r.data, 'history', r.run_id, r.event_id
+        FROM jsonb_populate_recordset(NULL::execution_logs, %(logs)s) r
         WHERE EXISTS (SELECT FROM moved)
         ON CONFLICT DO NOTHING)
     SELECT count(*) FROM moved
 """
 FIRST = """
     INSERT INTO mirror_cursors (workspace_id, execution_id, run_id, last_event_id, state, closed)
-    VALUES (:workspace_id, :execution_id, :run_id, :event_id, :state, :closed)
+    VALUES (%(workspace_id)s, %(execution_id)s, %(run_id)s, %(event_id)s, %(state)s, %(closed)s)
     ON CONFLICT DO NOTHING RETURNING 1
 """
 NEXT = """
     UPDATE mirror_cursors SET
-        run_id = :run_id, last_event_id = :event_id, state = :state, closed = :closed
-    WHERE workspace_id = :workspace_id AND execution_id = :execution_id
-        AND run_id = :old_run_id AND last_event_id = :old_event_id
+        run_id = %(run_id)s, last_event_id = %(event_id)s, state = %(state)s, closed = %(closed)s
+    WHERE workspace_id = %(workspace_id)s AND execution_id = %(execution_id)s
+        AND run_id = %(old_run_id)s AND last_event_id = %(old_event_id)s
     RETURNING 1
 """
-TYPES = [bindparam(name, type_=JSONB()) for name in ("execution", "steps", "logs", "state")]
-CREATE = text(WRITE.format(moved=FIRST)).bindparams(*TYPES)
-MOVE = text(WRITE.format(moved=NEXT)).bindparams(*TYPES)
+CREATE, MOVE = WRITE.format(moved=FIRST), WRITE.format(moved=NEXT)
 
 
 async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Cursor | None:
@@ -133,8 +131,8 @@ async def write(
         "execution_id": execution_id,
         "workflow_id": page.workflow_id,
         "execution": page.execution,
-        "steps": page.steps,
-        "logs": page.logs,
+        "steps": Jsonb(page.steps, dumps=to_json),
+        "logs": Jsonb(page.logs, dumps=to_json),
         "run_id": page.cursor.position.run_id,
         "event_id": page.cursor.position.event_id,
         "state": page.cursor.state,
@@ -142,7 +140,7 @@ async def write(
     }
     if old is not None:
         values |= {"old_run_id": old.run_id, "old_event_id": old.event_id}
-    moved = await session.scalar(CREATE if old is None else MOVE, values)
+    ((moved,),) = await fetch(session, CREATE if old is None else MOVE, values)
     return bool(moved)
 
 
@@ -157,10 +155,8 @@ async def forget(session: AsyncSession, workspace_id: UUID, execution_id: UUID) 
 
 async def hint(session: AsyncSession, execution_ids: Iterable[UUID]) -> None:
     """Tell every mirror that these executions moved on, once the transaction commits."""
-    await session.execute(
-        text("SELECT pg_notify(:channel, id) FROM unnest(CAST(:ids AS text[])) AS id"),
-        {"channel": CHANNEL, "ids": [str(execution_id) for execution_id in execution_ids]},
-    )
+    given = {"channel": CHANNEL, "ids": list(execution_ids)}
+    await fetch(session, "SELECT pg_notify(%(channel)s, id::text) FROM unnest(%(ids)s::uuid[]) AS id", given)
 
 
 async def listen(url: str | URL) -> AsyncGenerator[UUID | None]:

@@ -42,6 +42,8 @@ class Watch:
     empty: int = 0
     is_new: bool = True
     """It has not been looked at."""
+    is_heard_of: bool = True
+    """If not, one look is enough: whoever moves it on says so."""
 
 
 class Mirror:
@@ -79,7 +81,7 @@ class Mirror:
         if watch is None:
             self._watch(execution_id, now + pace.first)
             return
-        watch.empty, watch.pause, watch.quiet = 0, pace.again, now + pace.first
+        watch.empty, watch.pause, watch.quiet, watch.is_heard_of = 0, pace.again, now + pace.first, True
         due = now + (pace.first if watch.is_new else pace.again)
         if watch.due > due:
             watch.due, watch.until = due, due + pace.longest
@@ -88,7 +90,9 @@ class Mirror:
     def expect(self, execution_id: UUID) -> None:
         """Have an execution looked at that was started just now, if nothing is heard of it before."""
         if execution_id not in self._watches:
-            self._watch(execution_id, asyncio.get_running_loop().time() + self.pace.started)
+            patience = self.pace.started * (1 + len(self._watches) / self.pace.crowd)
+            self._watch(execution_id, asyncio.get_running_loop().time() + patience)
+            self._watches[execution_id].is_heard_of = False
 
     async def rebuild(self, execution_id: UUID) -> bool:
         """Project an execution from zero; False if Temporal no longer has its history."""
@@ -159,7 +163,7 @@ class Mirror:
 
     def _note(self, execution_id: UUID, watch: Watch, looked: Look) -> None:
         watch.empty = 0 if looked.advanced else watch.empty + 1
-        if looked.closed or watch.empty >= self.pace.empty_reads:
+        if looked.closed or watch.empty >= self.pace.empty_reads or not watch.is_heard_of:
             self._watches.pop(execution_id, None)
             return
         pause = self.pace.again if looked.advanced else watch.pause * 2

@@ -8,14 +8,17 @@ from datetime import timedelta
 class Pace:
     """How often the mirror looks; seconds, unless they are long."""
 
-    first: float = 0.05
+    first: float = 0.02
     """From the last of some hints to the look: a worker hints before it writes."""
     longest: float = 0.5
     """How long hints that do not cease put a look off: a short run is looked at once, after its end."""
-    started: float = 0.5
-    """From a start to the look, if no worker hints before."""
-    again: float = 0.25
-    empty_reads: int = 2
+    started: float = 2.0
+    """From a start to the look, if no worker hints before; more while many runs wait for a worker."""
+    crowd: int = 16
+    """So many runs under way double that."""
+    again: float = 0.08
+    """From one look to the next; twice as much after each that found nothing."""
+    empty_reads: int = 4
     """After so many looks that found nothing, an execution needs a new hint."""
     sweep: float = 60
     silence: timedelta = timedelta(minutes=5)

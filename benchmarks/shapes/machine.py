@@ -10,12 +10,13 @@ import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from local import ports, temporal
+from local import demo, ports, temporal
 from shapes.acts import TABLES
 
 PORTS = ("--api-port", "--temporal-port", "--temporal-ui-port", "--mail-port")
@@ -26,6 +27,8 @@ UPDATES = re.compile(
     r'^persistence_requests\{[^}]*operation="UpdateWorkflowExecution"[^}]*\} (\S+)$', re.MULTILINE
 )
 Process = subprocess.Popen[bytes]
+WAY = ("form", "condition_check_budget", "qualify", "send_high_value_email", "tell_crm")
+"""Of the demo's graph the nodes that do what the hand-written shapes do, one after the other."""
 
 
 @dataclass
@@ -112,7 +115,28 @@ def _flowtrack(directory: Path, address: str) -> tuple[Process, dict[str, Any]]:
         if up.poll() is not None:
             raise SystemExit("`flowtrack up` ended; see its logs")
         time.sleep(0.1)
-    return up, {**json.loads(path.read_text()), "smtp_port": smtp_port}
+    card = json.loads(path.read_text())
+    return up, {**card, "form_url": _workload(card), "smtp_port": smtp_port}
+
+
+def _workload(card: dict[str, Any]) -> str:
+    """Publish the workload and return its form's URL; the demo has given the endpoint."""
+    api = demo.API(card["api_url"], card["api_key"])
+    workflow = api.call("POST", "/v1/workflows", {"name": "Intake"})
+    path = f"/v1/workflows/{workflow['id']}"
+    for field in demo.FIELDS:
+        api.call("POST", f"{path}/form-fields", field)
+    nodes = {node["id"]: node for node in demo.GRAPH["nodes"]}
+    known = {(edge["source"], edge["target"]): edge for edge in demo.GRAPH["edges"]}
+    edges = [
+        known.get(way, {"id": "-".join(way), "source": way[0], "target": way[1], "data": {}})
+        for way in pairwise(WAY)
+    ]
+    graph = {**demo.GRAPH, "nodes": [nodes[name] for name in WAY], "edges": edges}
+    etag = api.send("GET", f"{path}/graph")[1]["ETag"]
+    api.call("PUT", f"{path}/graph", graph, If_Match=etag)
+    published = api.call("POST", f"{path}/publish")
+    return f"{api.url}/f/{card['workspace_slug']}/{published['slug']}"
 
 
 def _wait_for(port: int) -> None:

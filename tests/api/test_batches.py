@@ -37,6 +37,14 @@ async def test_the_first_goes_at_once_and_those_that_come_meanwhile_go_together(
     assert writer.batches == [["a"], ["b", "c", "d"], ["e"]]
 
 
+async def test_who_comes_as_a_writer_ends_is_written_too():
+    writer = Writer()
+    writer.gate.set()
+    batches = Batches[str, str, str](writer, lanes=1, most=9)
+    async with asyncio.timeout(1):
+        assert [await batches.add("k", item) for item in "abc"] == ["A", "B", "C"]
+
+
 async def test_what_shares_a_name_or_has_another_key_never_goes_together():
     writer = Writer()
     writer.gate.set()

@@ -125,8 +125,10 @@ async def test_runs_that_are_started_from_here_are_left_alone_by_dispatchers(
 ):
     form = await publish()
     starter = Recorder(reachable=reachable)
-    async with speaking(create_app(database, starter, config=replace(config, name="api-1"))) as client:
+    app = create_app(database, starter, config=replace(config, name="api-1"))
+    async with speaking(app) as client:
         assert (await client.post(form.path, json=ANSWERS)).status_code == 202
+    await app.state.platform.background.drain(1)
     assert len(starter.started) == int(reachable)
     async with database.workspace(acme.workspace_id) as session:
         found = await session.execute(text("SELECT locked_by, lock_acquired_at FROM workflow_executions"))
