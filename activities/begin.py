@@ -1,18 +1,13 @@
 """Admitting an execution: its quota is taken once, its surroundings are read."""
 
-from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.world import World
-from db import effects, leads, quotas, starts, usage
+from db import leads, quotas, starts
 from db.effects import EffectKey
 from workflows.failures import WITHDRAWN
 from workflows.messages import BeginInput, Begun
-
-QUOTA = "executions"
 
 
 class Begin:
@@ -35,8 +30,9 @@ class Begin:
             if facts.is_withdrawn:
                 # It was withdrawn while its start was under way.
                 raise refused(WITHDRAWN, "The execution was cancelled before it began.")
-            taken = await effects.once(session, key_of(asked), lambda: take(session, asked))
             lead = await leads.scope(session, asked.workspace_id, asked.lead_id) if asked.lead_id else None
+            # Last of all: the quota's row is locked until the commit, and every run of the workspace waits.
+            taken = await quotas.admit(session, key_of(asked))
         if not taken["granted"]:
             raise refused("quota_exceeded", taken["message"])
         return Begun(workspace=facts.workspace, workflow=facts.workflow, lead=lead)
@@ -47,24 +43,6 @@ def key_of(asked: BeginInput) -> EffectKey:
     return EffectKey(
         workspace_id=asked.workspace_id, execution_id=asked.execution_id, node_id="", visit=0, effect="quota"
     )
-
-
-async def take(session: AsyncSession, asked: BeginInput) -> dict[str, Any]:
-    """Take one execution from the quota, or record that there was none left."""
-    answer = await quotas.consume(session, asked.workspace_id, QUOTA, 1)
-    if isinstance(answer, quotas.Granted):
-        await usage.record(
-            session,
-            asked.workspace_id,
-            "execution",
-            category="compute",
-            related_type="workflow_execution",
-            related_id=asked.execution_id,
-            is_billable=True,
-        )
-        return {"granted": True}
-    message = f"The workspace has used {answer.used} of {answer.limit} executions in this period."
-    return {"granted": False, "message": message}
 
 
 def refused(type_: str, message: str) -> ApplicationError:

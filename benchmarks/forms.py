@@ -21,11 +21,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from intake import cpu_of, start, wait_for
+from shapes.machine import Process, cpu_of
 
 from local import demo, ports
 
 SECONDS, CLIENTS = 10, 32
+PORTS = ("--api-port", "--temporal-port", "--temporal-ui-port", "--mail-port")
 
 
 class Client(asyncio.Protocol):
@@ -118,6 +119,24 @@ def ended(card: dict[str, Any]) -> int:
         query = "SELECT count(*) FROM workflow_executions WHERE status = 'completed'"
         row = connection.execute(query).fetchone()
     return row[0] if row else 0
+
+
+def start(directory: Path, smtp_port: int) -> Process:
+    """Start FlowTrack on free ports."""
+    free = [word for flag in PORTS for word in (flag, "0")]
+    where = ["--data-dir", str(directory), "--smtp-port", str(smtp_port), *free]
+    command = [sys.executable, "-m", "flowtrack", "up", "--no-demo", *where]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def wait_for(path: Path, up: Process) -> dict[str, Any]:
+    """Wait until everything is up; return what up.json says."""
+    while not path.exists():
+        if up.poll() is not None:
+            raise SystemExit("`flowtrack up` ended; see its logs")
+        time.sleep(0.1)
+    card: dict[str, Any] = json.loads(path.read_text())
+    return card
 
 
 def main(seconds: float, clients: int) -> None:

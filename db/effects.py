@@ -6,18 +6,17 @@ from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
-from uuid_utils.compat import uuid7
 
 from db.session import fetch
 
 State = Literal["new", "reserved", "confirmed", "unknown"]
 KEY = ("workspace_id", "execution_id", "node_id", "visit", "effect")
 RESERVE = """
-    INSERT INTO effects (workspace_id, id, execution_id, node_id, visit, effect)
-    VALUES (%(workspace_id)s, %(id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s)
+    INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect)
+    VALUES (%(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s)
     ON CONFLICT (workspace_id, execution_id, node_id, visit, effect) DO UPDATE
         SET status = 'reserved', reserved_at = now(), output = NULL WHERE effects.status = 'released'
-    RETURNING id
+    RETURNING 1
 """
 THIS = """
     workspace_id = %(workspace_id)s AND execution_id = %(execution_id)s AND node_id = %(node_id)s
@@ -26,12 +25,13 @@ THIS = """
 KNOWN = f"SELECT status, output FROM effects WHERE {THIS}"
 CONFIRM = f"""
     UPDATE effects SET status = 'confirmed', output = %(output)s, confirmed_at = now()
-    WHERE {THIS} AND status IN ('reserved', 'unknown') RETURNING id
+    WHERE {THIS} AND status IN ('reserved', 'unknown') RETURNING 1
 """
 RELEASE = (
-    f"UPDATE effects SET status = 'released' WHERE {THIS} AND status IN ('reserved', 'unknown') RETURNING id"
+    f"UPDATE effects SET status = 'released' WHERE {THIS} AND status IN ('reserved', 'unknown') RETURNING 1"
 )
-DOUBT = f"UPDATE effects SET status = 'unknown' WHERE {THIS} AND status = 'reserved' RETURNING id"
+AMEND = f"UPDATE effects SET output = %(output)s WHERE {THIS}"
+DOUBT = f"UPDATE effects SET status = 'unknown' WHERE {THIS} AND status = 'reserved' RETURNING 1"
 
 
 class InDoubt(Exception):
@@ -64,7 +64,7 @@ class Reservation:
 
 async def reserve(session: AsyncSession, key: EffectKey) -> Reservation:
     """Take an effect before making it, or learn what became of it."""
-    if await fetch(session, RESERVE, {"id": uuid7(), **key.values}):
+    if await fetch(session, RESERVE, key.values):
         return Reservation("new")
     return await _known(session, key)
 
@@ -82,6 +82,20 @@ async def release(session: AsyncSession, key: EffectKey) -> bool:
 async def doubt(session: AsyncSession, key: EffectKey) -> bool:
     """Record that nobody can say whether an effect happened."""
     return bool(await fetch(session, DOUBT, key.values))
+
+
+async def answer(session: AsyncSession, key: EffectKey) -> dict[str, Any]:
+    """Return what came of an effect that was made in PostgreSQL; raises InDoubt if that is not known."""
+    known = await _known(session, key)
+    if known.state != "confirmed" or known.output is None:
+        raise InDoubt(f"{key.node_id}:{key.visit} {key.effect} is {known.state}")
+    return known.output
+
+
+async def amend(session: AsyncSession, key: EffectKey, output: dict[str, Any]) -> dict[str, Any]:
+    """Say otherwise what came of an effect that this transaction has confirmed."""
+    await fetch(session, AMEND, {"output": output, **key.values})
+    return output
 
 
 async def once(

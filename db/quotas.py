@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any, LiteralString
 from uuid import UUID
 
 from sqlalchemy import ScalarResult, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from uuid_utils.compat import uuid7
 
+from db import effects, usage
 from db.effects import EffectKey
 from db.models import UsageQuota
 from db.models.billing import QUOTA_KEYS
 from db.session import fetch
 
 ATTEMPTS = 3
+EXECUTIONS = "executions"
 OPEN = text(
     "SELECT open_quota_periods(:workspace_id, quota_key, :day)"
     " FROM unnest(CAST(:quota_keys AS text[])) AS quota_key"
@@ -28,11 +30,11 @@ TAKE = """
     RETURNING quota_limit, quota_used, period_end
 """
 
-TAKE_ONCE = """
+# The row is the whole workspace's and is locked until the commit: nothing may come between the two.
+ONCE: LiteralString = """
     WITH key AS (
-        INSERT INTO effects (workspace_id, id, execution_id, node_id, visit, effect, status, output,
-            confirmed_at)
-        VALUES (%(workspace_id)s, %(id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s, 'confirmed',
+        INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect, status, output, confirmed_at)
+        VALUES (%(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s, 'confirmed',
             '{"granted": true}', now())
         ON CONFLICT (workspace_id, execution_id, node_id, visit, effect) DO NOTHING RETURNING 1),
     taken AS (
@@ -41,7 +43,9 @@ TAKE_ONCE = """
             AND period_start <= %(day)s AND period_end >= %(day)s
             AND (quota_limit IS NULL OR quota_used + 1 <= quota_limit * 6 / 5)
             AND EXISTS (SELECT FROM key)
-        RETURNING 1)
+        RETURNING 1)"""
+TAKE_ONCE = f"{ONCE} SELECT EXISTS (SELECT FROM key), EXISTS (SELECT FROM taken)"
+ADMIT = f"""{ONCE}, used AS ({usage.INTO} SELECT {usage.VALUES} FROM taken)
     SELECT EXISTS (SELECT FROM key), EXISTS (SELECT FROM taken)
 """
 
@@ -107,12 +111,32 @@ async def consume_once(session: AsyncSession, key: EffectKey, quota_key: str) ->
 
     Where nothing is left the key stands all the same: the caller's error has to undo both.
     """
-    given = {**key.values, "id": uuid7(), "quota_key": quota_key, "day": datetime.now(UTC).date()}
+    given = {**key.values, "quota_key": quota_key, "day": datetime.now(UTC).date()}
     ((is_new, is_taken),) = await fetch(session, TAKE_ONCE, given)
     if is_taken or not is_new:
         return None
     answer = await consume(session, key.workspace_id, quota_key)
     return answer if isinstance(answer, Exceeded) else None
+
+
+async def admit(session: AsyncSession, key: EffectKey) -> dict[str, Any]:
+    """Take one execution under the run's key and note its use, in one statement; a repeat gets the answer.
+
+    A refusal stands under the key as well, so that no later attempt asks again.
+    """
+    use = usage.of_run(key.workspace_id, key.execution_id, "execution", category="compute")
+    given = {**key.values, **use, "quota_key": EXECUTIONS, "day": datetime.now(UTC).date()}
+    ((is_new, is_taken),) = await fetch(session, ADMIT, given)
+    if not is_new:
+        return await effects.answer(session, key)
+    if is_taken:
+        return {"granted": True}
+    answer = await consume(session, key.workspace_id, EXECUTIONS)
+    if isinstance(answer, Granted):
+        await fetch(session, usage.RECORD, use)
+        return {"granted": True}
+    message = f"The workspace has used {answer.used} of {answer.limit} executions in this period."
+    return await effects.amend(session, key, {"granted": False, "message": message})
 
 
 async def current(

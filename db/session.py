@@ -80,7 +80,7 @@ class Database:
         statement_timeout: timedelta = timedelta(seconds=5),
         lock_timeout: timedelta = timedelta(seconds=2),
         idle_timeout: timedelta = timedelta(seconds=10),
-        prepare_threshold: int | None = 2,
+        prepare_threshold: int | None = 1,
         application_name: str = "flowtrack",
     ) -> None:
         """Prepare the pool; `prepare_threshold=None` is for a transaction pooler in front of PostgreSQL."""
@@ -89,7 +89,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=max_overflow,
             pool_timeout=pool_timeout,
-            # The same few connections while little goes on: what they have prepared is used again.
+            # The connection used last has its statements planned; one in turn would have each plan them anew.
             pool_use_lifo=True,
             json_serializer=to_json,
             # Transactions are begun here, with their settings, and not by the driver.

@@ -1,7 +1,7 @@
 """Usage events: what was used, one line each, for billing to reconcile (ERD §19)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from sqlalchemy import select
@@ -11,12 +11,15 @@ from uuid_utils.compat import uuid7
 from db.models import UsageEvent
 from db.session import fetch
 
-RECORD = """
+INTO: LiteralString = """
     INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, related_resource_type,
         related_resource_id, is_billable, metadata)
-    VALUES (%(workspace_id)s, %(id)s, %(event_type)s, %(category)s, %(quantity)s, %(related_type)s,
-        %(related_id)s, %(is_billable)s, %(metadata)s)
 """
+VALUES: LiteralString = """
+    %(workspace_id)s, %(id)s, %(event_type)s, %(category)s, %(quantity)s, %(related_type)s, %(related_id)s,
+    %(is_billable)s, %(metadata)s
+"""
+RECORD = f"{INTO} VALUES ({VALUES})"
 
 
 async def record(
@@ -46,6 +49,21 @@ async def record(
     }
     await fetch(session, RECORD, values)
     return event_id
+
+
+def of_run(workspace_id: UUID, execution_id: UUID, event_type: str, *, category: str) -> dict[str, Any]:
+    """Give the values of a billable event that a run is the cause of."""
+    return {
+        "workspace_id": workspace_id,
+        "id": uuid7(),
+        "event_type": event_type,
+        "category": category,
+        "quantity": 1,
+        "related_type": "workflow_execution",
+        "related_id": str(execution_id),
+        "is_billable": True,
+        "metadata": {},
+    }
 
 
 async def page(

@@ -59,6 +59,8 @@ class Service:
     interval: float = 0.05
     patience: float = 60.0
     grace: float = 10.0
+    # How far it gives way to the others on a machine that is short of CPU, as `nice` counts.
+    niceness: int = 0
 
 
 @dataclass
@@ -134,7 +136,7 @@ class Supervisor:
                 user=None if account is None else account.uid,
                 group=None if account is None else account.gid,
                 extra_groups=None if account is None else [],
-                preexec_fn=_tie_to_parent(service.orphan_signal),
+                preexec_fn=_settle(service.orphan_signal, service.niceness),
             )
 
     async def _until_ready(self, child: Child) -> None:
@@ -208,7 +210,7 @@ async def once(command: Sequence[str], *, environment: Mapping[str, str]) -> str
         stderr=PIPE,
         env=dict(environment),
         process_group=0,
-        preexec_fn=_tie_to_parent(signal.SIGKILL),
+        preexec_fn=_settle(signal.SIGKILL),
     )
     try:
         printed, complaint = await process.communicate()
@@ -221,19 +223,18 @@ async def once(command: Sequence[str], *, environment: Mapping[str, str]) -> str
     return printed.decode()
 
 
-def _tie_to_parent(orphan_signal: signal.Signals) -> Callable[[], None] | None:
-    """Have the kernel signal the child when the supervisor dies, even by kill -9."""
-    if LIBC is None:
-        return None
-    parent = os.getpid()
-    prctl = LIBC.prctl
+def _settle(orphan_signal: signal.Signals, niceness: int = 0) -> Callable[[], None]:
+    """Give the child its priority, and have the kernel signal it when the supervisor dies, even by kill -9."""
+    parent, prctl = os.getpid(), None if LIBC is None else LIBC.prctl
 
-    def tie() -> None:
-        prctl(PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
+    def settle() -> None:
+        os.nice(niceness)
+        if prctl is not None:
+            prctl(PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
 
-    return tie
+    return settle
 
 
 def _kill_group(pid: int) -> None:

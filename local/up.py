@@ -18,6 +18,8 @@ DATABASE = "flowtrack"
 APP_ROLE = "flowtrack_app"
 TASK_QUEUE = "flowtrack"
 PORT_FLAGS = ("--api-port", "--temporal-port", "--temporal-ui-port", "--mail-port", "--smtp-port")
+GIVES_WAY = 5
+"""Taking a submission in is more urgent than carrying its run out, and the machine is one."""
 SUPERVISED = ("api", "worker", "temporal", "postgres")
 
 
@@ -189,7 +191,8 @@ class Machine:
             database=self.directory / "temporal.sqlite",
             callbacks=[f"{ports.HOST}:{self.ports['--api-port']}"],
         )
-        return Service("temporal", command, partial(temporal.is_ready, self.temporal_address))
+        is_ready = partial(temporal.is_ready, self.temporal_address)
+        return Service("temporal", command, is_ready, niceness=GIVES_WAY)
 
     def _worker(self) -> Service:
         polls = partial(temporal.has_pollers, self.temporal_address, TASK_QUEUE)
@@ -202,6 +205,7 @@ class Machine:
             interval=0.4,
             patience=120,
             grace=35,
+            niceness=GIVES_WAY,
         )
 
     def _api(self) -> Service:

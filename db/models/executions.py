@@ -189,7 +189,6 @@ class Effect(Base):
     )
 
     workspace_id: Mapped[UUID]
-    id: Mapped[UUID] = mapped_column(default=uuid7)
     execution_id: Mapped[UUID]
     node_id: Mapped[str]
     visit: Mapped[int]

@@ -41,6 +41,10 @@ async def taken_through(house: House, workflow: dict[str, Any], number: int) -> 
     assert run["status"] == "completed", run
 
 
+PREPARED = b'Parse\t "_pg3_'
+"""Only a statement that stays has a name."""
+
+
 @contextmanager
 def statements(database: Database) -> Iterator[list[tuple[str, str]]]:
     """Note every statement of a database, with the coroutine whose task sent it."""
@@ -74,7 +78,10 @@ def transactions(database: Database) -> Iterator[list[Any]]:
 
 
 class Wire:
-    """The protocol of a database's connections as libpq traces it: each ReadyForQuery ends one wait."""
+    """The protocol of a database's connections as libpq traces it: each ReadyForQuery ends one wait.
+
+    A statement's preparation is not counted: it is done once for each connection.
+    """
 
     def __init__(self) -> None:
         self.trips = 0
@@ -92,7 +99,8 @@ class Wire:
             for connection, file in self._connections.items():
                 connection.untrace()
                 file.seek(0)
-                self.trips += file.read().count(b"ReadyForQuery")
+                told = file.read()
+                self.trips += told.count(b"ReadyForQuery") - told.count(PREPARED)
                 file.close()
 
     def _trace(self, connection: Any, record: Any, proxy: Any) -> None:

@@ -33,7 +33,7 @@ EFFECTS = {
 
 A mail takes two transactions: one before it is sent, one after. The webhook has nobody to go to here."""
 INTAKE = ("ACTION_SET_LEAD_STATUS", "ACTION_SEND_EMAIL", "ACTION_DELIVER_WEBHOOK")
-BEGIN = 8
+BEGIN = 5
 PERIODS = ("executions", "email_sends")
 
 
