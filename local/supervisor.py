@@ -224,7 +224,7 @@ async def once(command: Sequence[str], *, environment: Mapping[str, str]) -> str
 
 
 def _settle(orphan_signal: signal.Signals, niceness: int = 0) -> Callable[[], None]:
-    """Give the child its priority, and have the kernel signal it when the supervisor dies, even by kill -9."""
+    """Give the child its priority, and have the kernel signal it when the supervisor dies by kill -9."""
     parent, prctl = os.getpid(), None if LIBC is None else LIBC.prctl
 
     def settle() -> None:

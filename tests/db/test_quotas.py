@@ -3,14 +3,17 @@
 import asyncio
 from datetime import date
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 from sqlalchemy import delete, func, select, update
+from uuid_utils.compat import uuid7
 
-from db import doors, quotas
+from db import doors, quotas, usage
+from db.effects import EffectKey
 from db.models import Subscription, SubscriptionPlan, UsageQuota
 from db.session import Database
-from tests.db.conftest import TODAY, Place, Superuser
+from tests.db.conftest import TODAY, Place, Superuser, queued
 
 pytestmark = pytest.mark.anyio
 
@@ -209,3 +212,22 @@ def test_the_hard_limit_is_rounded_down():
     assert [quotas.hard_limit(value) for value in (0, 1, 4, 5, 9, 10, 10**15)] == [
         0, 1, 4, 6, 10, 12, 1_200_000_000_000_000,
     ]  # fmt: skip
+
+
+async def test_a_run_is_admitted_once_and_refused_for_good(database: Database, here: Place):
+    async def admit(execution_id: UUID) -> bool:
+        key = EffectKey(here.workspace_id, execution_id, "", 0, "quota")
+        async with database.workspace(here.workspace_id) as session:
+            return bool((await quotas.admit(session, key))["granted"])
+
+    async with database.workspace(here.workspace_id) as session:
+        first, second = runs = [queued(here, id=uuid7()) for _ in range(2)]
+        session.add_all(runs)
+        await quotas.consume(session, here.workspace_id, "executions", 0)
+        await session.execute(update(UsageQuota).values(quota_limit=1))
+    assert [await admit(first.id), await admit(first.id), await admit(second.id)] == [True, True, False]
+    await limit(database, here, None)
+    assert [await admit(second.id), await admit(first.id)] == [False, True]
+    async with database.workspace(here.workspace_id) as session:
+        used = [event.related_resource_id for event in await usage.page(session, here.workspace_id, limit=9)]
+    assert used == [str(first.id)]
