@@ -43,7 +43,7 @@ class Rewinder:
         try:
             run = await self._told(rerun.of, raw)
             state = rewind(run, graph, trigger_id=trigger_id, node_id=rerun.node_id)
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, ArithmeticError, RuntimeError) as error:
             # Written by other code than ours is now; whoever starts runs must not fall over it.
             log.exception("history of a rerun", execution_id=str(rerun.of))
             message = f"The earlier run's history cannot be read: {type(error).__name__}."

@@ -12,8 +12,13 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.service import RPCError
+from temporalio.client import (
+    Client,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients import runs
 from activities.clients.runs import NotStartable, unless_not_found, workflow_id_of
@@ -65,6 +70,7 @@ class Starter:
         self._expect = expect
         self._away_until = 0.0
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._rewinds = asyncio.Semaphore(1)
         self._notes = Batches[UUID, tuple[UUID, str | None], None](self._note, lanes=2, most=NOTES)
         self._left = Batches[UUID, UUID, None](self._release, lanes=1, most=NOTES)
 
@@ -75,20 +81,25 @@ class Starter:
 
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         """Start a queued execution if Temporal can be reached; never raises for an outage."""
-        async with self._turns:
-            await self._traffic.give_way()
-            if self.is_away:
-                return False
-            try:
+        try:
+            async with self._turns:
+                await self._traffic.give_way()
+                if self.is_away:
+                    return False
                 async with self._database.workspace(workspace_id) as session:
                     start = await starts.load(session, workspace_id, execution_id)
-                return start is not None and await self._start(start)
-            except OUTAGES as error:
-                self._postpone(execution_id, error)
-            except ValidationError:
-                refusal = NotStartable("graph_unreadable", "This version's graph cannot be read.")
-                await self._refuse(workspace_id, execution_id, refusal)
-            return False
+                if start is None or start.rerun is None:
+                    return start is not None and await self._start(start)
+            # What a rerun keeps takes long to read: that holds up other reruns only.
+            complete = await self._complete(start, start.rerun)
+            async with self._turns:
+                return complete is not None and await self._start(complete)
+        except OUTAGES as error:
+            self._postpone(execution_id, error)
+        except ValidationError:
+            refusal = NotStartable("graph_unreadable", "This version's graph cannot be read.")
+            await self._refuse(workspace_id, execution_id, refusal)
+        return False
 
     async def launch(self, start: Start) -> bool:
         """Start an execution that was ordered just now and left to us; as `start`, without reading it."""
@@ -122,7 +133,11 @@ class Starter:
         try:
             await handle.execute_update(name, command, rpc_timeout=UPDATE_TIMEOUT)
         except WorkflowUpdateFailedError as refusal:
-            raise refusal.cause from refusal
+            if isinstance(refusal.cause, ApplicationError):
+                raise refusal.cause from refusal
+            raise RuntimeError(str(refusal.cause)) from refusal
+        except WorkflowUpdateRPCTimeoutOrCancelledError as silence:
+            raise RPCError("no worker took it in", RPCStatusCode.DEADLINE_EXCEEDED, b"") from silence
         except RPCError as error:
             return unless_not_found(error)
         self._hint(execution_id)
@@ -155,12 +170,7 @@ class Starter:
 
     async def _start(self, start: Start) -> bool:
         try:
-            complete = await self._complete(start)
-            run_id = await runs.begin(self._temporal, complete, task_queue=self._task_queue)
-        except Unkept as unkept:
-            refusal = NotStartable(unkept.code, str(unkept), reason=unkept.code)
-            await self._refuse(start.workspace_id, start.execution_id, refusal)
-            return False
+            run_id = await runs.begin(self._temporal, start, task_queue=self._task_queue)
         except NotStartable as refusal:
             await self._refuse(start.workspace_id, start.execution_id, refusal)
             return False
@@ -168,11 +178,21 @@ class Starter:
         await self._notes.add(start.workspace_id, (start.execution_id, run_id))
         return True
 
-    async def _complete(self, start: Start) -> Start:
-        """Complete what a rerun starts with; it is the same whenever it is worked out."""
-        if start.rerun is None:
-            return start
-        state = await self._rewinder.state(start.rerun, start.input.graph, start.input.trigger_node_id)
+    async def _complete(self, start: Start, rerun: starts.Rerun) -> Start | None:
+        """Complete what a rerun starts with, the same whenever it is worked out; None if it cannot start."""
+        try:
+            async with self._rewinds:
+                state = await self._rewinder.state(rerun, start.input.graph, start.input.trigger_node_id)
+        except Unkept as unkept:
+            refusal = NotStartable(unkept.code, str(unkept), reason=unkept.code)
+            await self._refuse(start.workspace_id, start.execution_id, refusal)
+            return None
+        except RPCError as error:
+            if error.status == RPCStatusCode.UNAVAILABLE:
+                raise
+            # The trouble is this history's own: it tells nothing of Temporal.
+            log.warning("rerun postponed", execution_id=str(start.execution_id), reason=str(error)[:200])
+            return None
         return replace(start, input=start.input.model_copy(update={"state": state}))
 
     async def _refuse(self, workspace_id: UUID, execution_id: UUID, refusal: NotStartable) -> None:

@@ -45,7 +45,7 @@ async def fetch(session: AsyncSession, statement: LiteralString, values: Mapping
     Building, caching and sending a statement by way of SQLAlchemy costs four times the CPU. Values stand as
     `%(name)s`; an object is JSON, a list an array.
     """
-    if session.new or session.dirty:
+    if session.new or session.dirty or session.deleted:
         await session.flush()
     driver = session.info["driver"]
     given = {name: _bound(value) for name, value in values.items()}

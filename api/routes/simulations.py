@@ -117,7 +117,7 @@ class Simulated(BaseModel):
     virtual_time: str = Field(description="How long the run took, to the minute.", examples=["P14D"])
     virtual_seconds: float
     real_seconds: float
-    stopped_by: Literal["time_limit", "virtual_time_limit", "step_limit"] | None
+    stopped_by: Literal["time_limit", "virtual_time_limit", "step_limit", "size_limit"] | None
 
 
 @router.post(

@@ -39,4 +39,4 @@ class Course:
     is_over: bool = False
     fates: dict[str, tuple[Fate, str]] = field(default_factory=dict)
     """By event id: what became of it, and why."""
-    stopped_by: Literal["time_limit", "virtual_time_limit"] | None = None
+    stopped_by: Literal["time_limit", "virtual_time_limit", "size_limit"] | None = None

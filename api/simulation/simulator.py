@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 import structlog
 from temporalio.api.common.v1 import WorkflowExecution
@@ -30,6 +31,12 @@ log = structlog.get_logger()
 
 RPC_TIMEOUT = timedelta(seconds=5)
 LONGEST = timedelta(days=LONGEST_DAYS)
+MOST_WAITING = 12
+"""Simulations under way or waiting for their turn, one for each workspace."""
+LARGEST = 16 * 1024 * 1024
+"""Bytes of histories that are read of one simulation."""
+READING = 10
+"""Seconds that reading may take."""
 MOST_CHAPTERS = 50
 """Runs of one chain that are read: each is some thousand events long."""
 
@@ -66,6 +73,7 @@ class Simulator:
         self._task_queue = task_queue
         self._seconds = seconds
         self._slots = asyncio.Semaphore(at_once)
+        self._busy: set[UUID] = set()
         self._histories = Histories(client)
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -74,13 +82,20 @@ class Simulator:
     ) -> tuple[Course, list[list[Event]]]:
         """Play a simulation to its end, or to its limits; return its course and the events of its runs.
 
-        Raises Unsupported, or Away in an outage.
+        Raises Unsupported, or Away in an outage and while too much is being played.
         """
-        async with self._slots:
-            try:
+        if given.workspace_id in self._busy:
+            raise Away("A simulation of this workspace is under way: try again when it is over.")
+        if len(self._busy) >= MOST_WAITING:
+            raise Away("Too many simulations are under way: try again in a moment.")
+        self._busy.add(given.workspace_id)
+        try:
+            async with self._slots:
                 return await self._play(given, plan, script)
-            except (RPCError, RuntimeError, OSError, UnknownRun) as error:
-                raise self._explained(error) from error
+        except (RPCError, RuntimeError, OSError, UnknownRun) as error:
+            raise self._explained(error) from error
+        finally:
+            self._busy.discard(given.workspace_id)
 
     async def _play(
         self, given: ExecutionInput, plan: Plan, script: Sequence[Scripted]
@@ -102,7 +117,7 @@ class Simulator:
                     course.is_over = await self._lead(skipper, handle, script, course)
             except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
                 course.stopped_by = "time_limit"
-            return course, await self._chapters(given, course)
+            return course, await self._read(given, course)
         finally:
             self._leave(handle, course)
 
@@ -160,16 +175,28 @@ class Simulator:
             return "too_late", "The run had ended."
         return "delivered", ""
 
-    async def _chapters(self, given: ExecutionInput, course: Course) -> list[list[Event]]:
-        """Read every run of the chain."""
+    async def _read(self, given: ExecutionInput, course: Course) -> list[list[Event]]:
         chapters: list[list[Event]] = []
+        try:
+            async with asyncio.timeout(READING):
+                await self._chapters(given, course, chapters)
+        except TimeoutError:
+            course.stopped_by = "time_limit"
+        return chapters
+
+    async def _chapters(self, given: ExecutionInput, course: Course, chapters: list[list[Event]]) -> None:
+        """Read every run of the chain, up to its limit."""
+        size = 0
         for run_id in course.run_ids:
             read = await self._histories.since(given.execution_id, run_id, event_id=0)
+            size += sum(event.ByteSize() for event in read)
+            if size > LARGEST and chapters:
+                course.stopped_by = "size_limit"
+                return
             chapters.append(await self._histories.decode(read))
             last = chapters[-1][-1] if chapters[-1] else None
             if isinstance(last, RunEnded) and last.next_run_id and len(chapters) < MOST_CHAPTERS:
                 course.run_ids.append(last.next_run_id)
-        return chapters
 
     def _leave(self, handle: WorkflowHandle[Any, Any], course: Course) -> None:
         """Have the run removed, without keeping anybody waiting for that."""

@@ -124,8 +124,8 @@ async def test_what_changed_meanwhile_or_cannot_be_read_is_no_rerun(publish: Pub
     await set_status(database, acme, "failed", execution_id)
     async with database.workspace(acme.workspace_id) as session:
         await session.execute(text("UPDATE workflows SET deleted_at = now()"))
-        order = {"start": "start", "latest": False}
-        assert await reruns.queue(session, acme.workspace_id, [UUID(execution_id)], **order) == []
+        asked = [UUID(execution_id)]
+        assert await reruns.queue(session, acme.workspace_id, asked, start="start", latest=False) == []
         await session.rollback()
     old = (
         "INSERT INTO workflow_versions (workspace_id, id, workflow_id, version, content_hash, graph)"

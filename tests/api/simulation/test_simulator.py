@@ -104,6 +104,17 @@ async def test_a_server_that_is_away_is_no_lack():
         await Simulator(client, task_queue="any").play(run_of(START), Plan(), [])
 
 
+async def test_a_workspace_plays_one_simulation_at_a_time(client: Client, task_queue: str):
+    simulator, given = Simulator(client, task_queue=task_queue, seconds=0.5), run_of(START)
+    first = asyncio.create_task(simulator.play(given, Plan(), []))
+    await asyncio.sleep(0)
+    with pytest.raises(Away, match="under way"):
+        await simulator.play(given, Plan(), [])
+    await first
+    course, _ = await simulator.play(given.model_copy(update={"execution_id": uuid4()}), Plan(), [])
+    assert course.stopped_by == "time_limit"
+
+
 async def test_without_a_worker_a_simulation_ends_by_its_time_limit_and_is_gone(
     client: Client, task_queue: str
 ):
