@@ -64,7 +64,7 @@ CODES: Mapping[str, Mapping[str, Code]] = {
             "Use it in the text of a mail or in a request.",
         ),
         "no_approval_ahead": Code(
-            "A link approves or rejects, and no approval follows.",
+            "A link approves or rejects, and no approval follows that the same loop runs.",
             "Connect the node to a LOGIC_APPROVAL, or leave the link out.",
         ),
         "several_approvals_ahead": Code(

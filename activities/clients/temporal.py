@@ -1,4 +1,4 @@
-"""Connecting to Temporal, the two things FlowTrack wants of a namespace, and the builds of its workers."""
+"""Connecting to Temporal, what FlowTrack's runs are searched by, and the builds of its workers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 
-from google.protobuf.duration_pb2 import Duration
-from temporalio.api.enums.v1 import IndexedValueType, VersionDrainageStatus
-from temporalio.api.namespace.v1 import NamespaceConfig
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.enums.v1 import VersionDrainageStatus
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     DescribeWorkerDeploymentRequest,
     SetWorkerDeploymentCurrentVersionRequest,
-    UpdateNamespaceRequest,
 )
 from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -36,10 +32,6 @@ DRAINAGE = {
     VersionDrainageStatus.VERSION_DRAINAGE_STATUS_DRAINING: "draining",
     VersionDrainageStatus.VERSION_DRAINAGE_STATUS_DRAINED: "drained",
 }
-
-
-class SearchAttributeConflict(Exception):
-    """The namespace has a search attribute of this name and another type."""
 
 
 async def connect(
@@ -67,38 +59,6 @@ async def connect(
         identity=identity,
         # Between processes of one machine compression costs time and saves nothing.
         grpc_compression=GrpcCompression.NONE if _is_loopback(address) else GrpcCompression.GZIP,
-    )
-
-
-async def ensure_search_attributes(client: Client) -> None:
-    """Register what FlowTrack's runs are searched by; repeating it changes nothing."""
-    keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-    listed = await client.operator_service.list_search_attributes(
-        ListSearchAttributesRequest(namespace=client.namespace), timeout=RPC_TIMEOUT
-    )
-    present = listed.custom_attributes
-    for name in SEARCH_ATTRIBUTES:
-        if present.get(name, keyword) != keyword:
-            raise SearchAttributeConflict(f"{name} is not a Keyword in namespace {client.namespace}")
-    missing = [name for name in SEARCH_ATTRIBUTES if name not in present]
-    if missing:
-        request = AddSearchAttributesRequest(
-            namespace=client.namespace, search_attributes=dict.fromkeys(missing, keyword)
-        )
-        await client.operator_service.add_search_attributes(request, timeout=RPC_TIMEOUT)
-
-
-async def set_retention(client: Client, days: int) -> None:
-    """Keep closed runs this long; a namespace that keeps them longer already is left alone."""
-    wanted = timedelta(days=days)
-    described = await client.workflow_service.describe_namespace(
-        DescribeNamespaceRequest(namespace=client.namespace), timeout=RPC_TIMEOUT
-    )
-    if described.config.workflow_execution_retention_ttl.ToTimedelta() >= wanted:
-        return
-    config = NamespaceConfig(workflow_execution_retention_ttl=Duration(seconds=int(wanted.total_seconds())))
-    await client.workflow_service.update_namespace(
-        UpdateNamespaceRequest(namespace=client.namespace, config=config), timeout=RPC_TIMEOUT
     )
 
 
