@@ -66,3 +66,5 @@ async def test_the_server_writes_few_times_for_an_intake_run(watched: House, met
     # One to begin its only workflow task and one to end it; the server's own workflows write a little, too.
     assert per_run["persistence UpdateWorkflowExecution"] <= 3, per_run
     assert per_run.get("service RespondActivityTaskCompleted", 0) == 0
+    # The mirror reads once; the server counts its inner call, too. A slow machine may have it look too early.
+    assert per_run["service GetWorkflowExecutionHistoryReverse"] <= 4, per_run
