@@ -26,6 +26,8 @@ from tests.budgets import shapes
 SHAPES = {
     "200 nodes in a row": shapes.long(),
     "50 branches and a join": shapes.wide(),
+    "10,000 items, one by one": shapes.loop(10_000),
+    "10,000 items, 20 at a time": shapes.loop(10_000, mode="parallel", concurrency=20),
 }
 TASKS = (EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED)
 

@@ -35,3 +35,17 @@ def wide(branches: int = BRANCHES) -> dict[str, Any]:
     return graph(
         START, *first, *second, join, node("end", "UTILITY_LOG", message="Joined"), *ways, edge("join", "end")
     )
+
+
+def loop(count: int, **config: Any) -> dict[str, Any]:
+    """Draw a loop over so many numbers with one log in it, and an end behind it."""
+    numbers = node("loop", "LOGIC_FOR_EACH", items=list(range(count)), maxItems=count, **config)
+    return graph(
+        node("start", "TRIGGER_MANUAL"),
+        numbers,
+        node("log", "UTILITY_LOG", message="x"),
+        node("done", "UTILITY_END"),
+        edge("start", "loop"),
+        edge("loop", "log", "each"),
+        edge("loop", "done", "done"),
+    )
