@@ -91,7 +91,7 @@ class Stage:
     async def rows(self, model: type[Any]) -> list[Any]:
         """Read the workspace's rows of a table in the order they were made."""
         async with self.database.workspace(self.place.workspace_id) as session:
-            found = await session.execute(select(model).order_by(model.id))
+            found = await session.execute(select(model).order_by(*model.__table__.primary_key))
             return list(found.scalars())
 
     async def events(self) -> list[tuple[str, dict[str, Any]]]:
