@@ -105,7 +105,7 @@ def every_completed_step_has_its_effect(machine: Machine) -> None:
         "ON (e.execution_id, e.node_id, e.visit) = (s.execution_id, s.node_id, s.visit) "
         "AND e.status = 'confirmed' AND e.effect IN ('email', 'webhook') "
         "WHERE s.status = 'completed' AND s.handle = 'default' AND s.skip_reason IS DISTINCT FROM 'kept' "
-        "AND s.node_type IN ('ACTION_SEND_EMAIL', 'ACTION_DELIVER_WEBHOOK') AND e.id IS NULL"
+        "AND s.node_type IN ('ACTION_SEND_EMAIL', 'ACTION_DELIVER_WEBHOOK') AND e.effect IS NULL"
     )
     assert missing == []
     unsettled = "SELECT message_id, status FROM webhook_deliveries WHERE status <> 'delivered'"
