@@ -62,7 +62,7 @@ def test_an_api_killed_between_commit_and_start_starts_the_run_after_all(machine
 
     # Who got no answer asks again, and is told the same.
     assert machine.submit(workflow, "queued@example.com").execution_id == answer.execution_id
-    # The new API started it; who gives a lease back takes their name out.
+    # The new API started it: the old one died with the row not dispatched. The note ends the lease.
     (row,) = execution(machine, answer.execution_id)
     assert row["dispatched_at"] is not None
 
