@@ -47,7 +47,7 @@ tests: $(STAMP)
 		|| $(BIN)/pytest --last-failed --last-failed-no-failures none -m "not slow"
 
 test-slow: $(STAMP)
-	$(BIN)/pytest -m slow $(ARGS)
+	$(BIN)/pytest -m slow --timeout 3600 $(ARGS)
 
 golden: $(STAMP)
 	$(BIN)/python -m tests.golden.record $(ARGS)

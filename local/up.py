@@ -236,10 +236,12 @@ async def run(options: Options) -> None:
         machine = Machine(options)
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup has the hang-up ignored, and means it.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, asked.set)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Also where a script's `&` has SIGINT ignored: whoever sends it to this process means it.
+            loop.add_signal_handler(number, asked.set)
+        # nohup has the hang-up ignored, and means it.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, asked.set)
         try:
             async with until(asked):
                 await machine.start()

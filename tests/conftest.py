@@ -33,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[alive_key] = alive
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Print a failure when it happens: whoever stops a run before its end should know it, too."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} ({report.when})\n{report.longreprtext}", file=sys.__stdout__, flush=True)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Note the result for the end of the process."""

@@ -132,7 +132,12 @@ class Machine:
             companion.wait(10)
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(90)
+        try:
+            return self.process.wait(90)
+        except subprocess.TimeoutExpired:
+            # Its children die with it: nothing of it may burden the tests that follow.
+            self.process.kill()
+            raise
 
     def kill(self, name: str) -> int:
         """Kill -9 one process; return the id it had."""
