@@ -2,10 +2,15 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_loader
+from types import CodeType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -58,6 +63,30 @@ PURE = tuple(
 )
 """What the workflow files import. It comes, with all that it imports itself, once from outside instead of
 again for every run (1 ms against 25 ms); that it is pure the strict runner shows, which passes nothing."""
+
+
+class Compiled(SourceFileLoader):
+    """Keeps a module's code, as the sandbox imports the workflow files anew for every run (ADR 0010)."""
+
+    code: CodeType | None = None
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Compile the module, once."""
+        self.code = self.code or super().get_code(fullname)
+        return self.code
+
+
+class WorkflowFiles(MetaPathFinder):
+    """Finds the files that hold workflows, each by a loader that stays."""
+
+    def __init__(self) -> None:
+        names = {workflow.__module__ for workflow in WORKFLOWS}
+        self._loaders = {name: Compiled(name, str(sys.modules[name].__file__)) for name in names}
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        """Answer for these files alone."""
+        loader = self._loaders.get(fullname)
+        return None if loader is None else spec_from_loader(fullname, loader)
 
 
 class Sandbox(SandboxedWorkflowRunner):
@@ -114,6 +143,8 @@ def sandbox(*, strict: bool = False) -> SandboxedWorkflowRunner:
     """Return the sandbox policy; a strict one imports even our pure modules again and watches them."""
     # Loaded here, outside: a node type that the first run had to load would be imported inside the sandbox.
     nodes.types()
+    if not any(isinstance(finder, WorkflowFiles) for finder in sys.meta_path):
+        sys.meta_path.insert(0, WorkflowFiles())
     policy = workflow.SandboxImportNotificationPolicy
     # The policy that raises means every import that is not on the list, those to be watched too.
     raising = policy.SILENT if strict else policy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH

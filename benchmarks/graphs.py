@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from intake import start, wait_for
+from forms import start, wait_for
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
