@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event, text
 
+from api import deps
 from api.app import Config, create_app
 from db.session import Database
+from db.starts import Start
 from tests.api.conftest import Publish, Recorder, Tenant, count, speaking
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +137,38 @@ async def test_runs_that_are_started_from_here_are_left_alone_by_dispatchers(
         row = found.one()
     assert row.locked_by == by
     assert (row.lock_acquired_at is None) == (by is None)
+
+
+class Slow(Recorder):
+    """A starter that gets to nothing."""
+
+    async def launch(self, start: Start) -> bool:
+        self.started.append(start.execution_id)
+        await asyncio.Event().wait()
+        return True
+
+
+async def test_in_a_burst_every_run_that_is_kept_from_dispatchers_is_started_from_here(
+    monkeypatch: pytest.MonkeyPatch, publish: Publish, acme, database, config: Config
+):
+    monkeypatch.setattr(deps, "MAX_BACKGROUND", 10)
+    form, starter = await publish(), Slow()
+    app = create_app(database, starter, config=replace(config, name="api-1"))
+    async with speaking(app) as client:
+        await asyncio.gather(
+            *(
+                client.post(form.path, json={**ANSWERS, "email": f"{number}@example.com"})
+                for number in range(60)
+            )
+        )
+        # By now there is no room: this one's run is left to dispatchers at once.
+        await client.post(form.path, json={**ANSWERS, "email": "late@example.com"})
+    async with database.workspace(acme.workspace_id) as session:
+        kept = await session.scalars(text("SELECT id FROM workflow_executions WHERE locked_by IS NOT NULL"))
+        ids = set(kept)
+    assert 10 <= len(ids) <= 60
+    assert ids <= set(starter.started)
+    await app.state.platform.background.drain(0.01)
 
 
 @pytest.mark.parametrize("how", ["same key", "same answers", "same page"])
