@@ -127,9 +127,12 @@ class Background:
         """Tell whether more work is taken."""
         return len(self._tasks) < MAX_BACKGROUND
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Begin now and let the caller go on; above the bound the work is left to the dispatcher."""
-        if not self.has_room:
+    def spawn(self, work: Coroutine[Any, Any, Any], *, promised: bool = False) -> None:
+        """Begin now and let the caller go on; above the bound only what was promised while there was room.
+
+        The rest is left to the dispatcher.
+        """
+        if not self.has_room and not promised:
             work.close()
             return
         task = asyncio.create_task(work)
@@ -175,8 +178,9 @@ class Platform:
     def launch(self, form: Form, submission: Submission, accepted: Accepted) -> None:
         """Start what a committed submission ordered; if that fails, the dispatcher finds the rows."""
         start = starts.made(form, submission, accepted)
-        if start is not None and self.starts_now:
-            self.background.spawn(self.starter.launch(start))
+        # A promise is kept, or taken back by the starter, also when the room is gone meanwhile.
+        if start is not None and (accepted.is_promised or self.starts_now):
+            self.background.spawn(self.starter.launch(start), promised=accepted.is_promised)
         self.start_soon(form.workspace_id, *accepted.reactions)
 
     def start_soon(self, workspace_id: UUID, *execution_ids: UUID) -> None:
