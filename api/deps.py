@@ -31,9 +31,7 @@ log = structlog.get_logger()
 
 MAX_BACKGROUND = 400
 """Starts that wait for their turn here; all have theirs before a dispatcher takes them for left behind: also
-while submissions are dense, when there is one turn in 20 ms and a dispatcher waits for 10 s."""
-PROMISED = 100
-"""More that are taken all the same: their rows said, while there was room, that they start here."""
+while submissions are dense, when there is a turn every 20 ms and a dispatcher waits for 10 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +128,12 @@ class Background:
         """Tell whether more work is taken."""
         return len(self._tasks) < MAX_BACKGROUND
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Begin now and let the caller go on; above the bound the work is left to the dispatcher."""
-        if len(self._tasks) >= MAX_BACKGROUND + PROMISED:
+    def spawn(self, work: Coroutine[Any, Any, Any], *, promised: bool = False) -> None:
+        """Begin now and let the caller go on; above the bound only what was promised while there was room.
+
+        The rest is left to the dispatcher.
+        """
+        if not self.has_room and not promised:
             work.close()
             return
         task = asyncio.create_task(work)
@@ -178,8 +179,9 @@ class Platform:
     def launch(self, form: Form, submission: Submission, accepted: Accepted) -> None:
         """Start what a committed submission ordered; if that fails, the dispatcher finds the rows."""
         start = starts.made(form, submission, accepted)
-        if start is not None and not self.starter.is_away:
-            self.background.spawn(self.starter.launch(start))
+        # A promise is kept, or taken back by the starter, also when the room is gone meanwhile.
+        if start is not None and (accepted.is_promised or self.starts_now):
+            self.background.spawn(self.starter.launch(start), promised=accepted.is_promised)
         self.start_soon(form.workspace_id, *accepted.reactions)
 
     def start_soon(self, workspace_id: UUID, *execution_ids: UUID) -> None:

@@ -18,8 +18,8 @@ LANES = 3
 """Transactions of submissions at once; more would only be smaller."""
 TOGETHER = 32
 """Submissions in one transaction."""
-KNOWN = 1_000
-"""Forms kept in memory."""
+KNOWN, KNOWN_BYTES = 1_000, 16 * 1024 * 1024
+"""Forms kept in memory, and what they may weigh as JSON; the last one read is kept in any case."""
 
 Group = tuple[Hashable, ...]
 
@@ -27,11 +27,13 @@ Group = tuple[Hashable, ...]
 class Desk:
     """Finds public forms and writes what is submitted."""
 
-    def __init__(self, database: Database, *, name: str | None = None) -> None:
+    def __init__(self, database: Database, *, name: str | None = None, most_bytes: int = KNOWN_BYTES) -> None:
         """Prepare; `name` is who starts the runs that are ordered here, if somebody does."""
+        self._most_bytes = most_bytes
         self._database = database
         self._name = name
         self._forms: OrderedDict[tuple[str, str], Form] = OrderedDict()
+        self._bytes = 0
         self._batches = Batches[Group, tuple[Form, Submission], Accepted](
             self._write, lanes=LANES, most=TOGETHER, names=_names
         )
@@ -45,7 +47,7 @@ class Desk:
 
     async def read(self, workspace: str, form: str) -> Form | None:
         """Read a form as it is now; None if there is none that takes submissions."""
-        self._forms.pop((workspace, form), None)
+        self._forget((workspace, form))
         async with self._database.door() as session:
             door = await doors.form(session, workspace, form)
         if door is None or door.status not in ("active", "paused"):
@@ -53,10 +55,19 @@ class Desk:
         async with self._database.workspace(door.workspace_id) as session:
             found = await forms.load(session, door.workspace_id, door.workflow_id)
         if found is not None:
-            self._forms[workspace, form] = found
-            if len(self._forms) > KNOWN:
-                self._forms.popitem(last=False)
+            self._keep((workspace, form), found)
         return found
+
+    def _keep(self, name: tuple[str, str], form: Form) -> None:
+        self._forget(name)
+        self._forms[name] = form
+        self._bytes += form.size
+        while len(self._forms) > KNOWN or (self._bytes > self._most_bytes and len(self._forms) > 1):
+            self._forget(next(iter(self._forms)))
+
+    def _forget(self, name: tuple[str, str]) -> None:
+        form = self._forms.pop(name, None)
+        self._bytes -= form.size if form else 0
 
     async def accept(self, form: Form, submission: Submission, *, starts: bool = True) -> Accepted:
         """Write a submission, or find that it was written before; raises as `intake.accept` does."""

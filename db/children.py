@@ -1,6 +1,6 @@
 """Runs that a step of another run starts: ordered once, waited for, ended with the run that waits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -90,6 +90,24 @@ async def look(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
         )
     ).one_or_none()
     return Child(*row) if row else None
+
+
+async def withdrawn(
+    session: AsyncSession, workspace_id: UUID, execution_ids: Iterable[UUID]
+) -> dict[UUID, UUID]:
+    """Find which of these runs were cancelled before they began while another run waits, and which one."""
+    found = await session.execute(
+        select(WorkflowExecution.id, WorkflowExecution.cause_execution_id).where(
+            WorkflowExecution.workspace_id == workspace_id,
+            WorkflowExecution.id.in_(execution_ids),
+            WorkflowExecution.awaited_step.is_not(None),
+            WorkflowExecution.collected_at.is_(None),
+            WorkflowExecution.dispatched_at.is_(None),
+            WorkflowExecution.status == "cancelled",
+            WorkflowExecution.cause_execution_id.is_not(None),
+        )
+    )
+    return {row.id: row.cause_execution_id for row in found}
 
 
 async def collect(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> None:

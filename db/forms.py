@@ -23,11 +23,13 @@ that another process changed, paused or published anew is noticed before anythin
 """
 FORM = text(f"""
     SELECT f.name, f.description, f.status, f.settings, f.published_version_id, v.version, v.graph,
-      {STAMP} AS stamp,
-      (SELECT coalesce(jsonb_agg(to_jsonb(q) ORDER BY q.position, q.id), '[]'::jsonb) FROM form_fields q
-       WHERE q.workspace_id = f.workspace_id AND q.workflow_id = f.id) AS questions
+      {STAMP} AS stamp, asked.questions,
+      octet_length(v.graph::text) + octet_length(asked.questions::text) AS size
     FROM workflows f JOIN workspaces w ON w.id = f.workspace_id JOIN workflow_versions v
       ON v.workspace_id = f.workspace_id AND v.workflow_id = f.id AND v.id = f.published_version_id
+    CROSS JOIN LATERAL (
+      SELECT coalesce(jsonb_agg(to_jsonb(q) ORDER BY q.position, q.id), '[]'::jsonb) AS questions
+      FROM form_fields q WHERE q.workspace_id = f.workspace_id AND q.workflow_id = f.id) asked
     WHERE f.workspace_id = :workspace_id AND f.id = :workflow_id AND f.deleted_at IS NULL
       AND f.status IN ('active', 'paused')
 """)
@@ -83,6 +85,8 @@ class Form:
     fields: tuple[Field, ...]
     field_ids: Mapping[str, UUID]
     channel: Channel = FORMS
+    size: int = 0
+    """Bytes of its graph and questions as JSON; read, they take several times as much."""
 
 
 async def load(
@@ -114,4 +118,5 @@ async def load(
         fields=tuple(Field.model_validate(question) for question in row.questions),
         field_ids={question["field_key"]: UUID(question["id"]) for question in row.questions},
         channel=channel,
+        size=row.size,
     )

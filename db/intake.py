@@ -154,6 +154,8 @@ class Accepted:
     lead_id: UUID | None = None
     reactions: tuple[UUID, ...] = ()
     """Runs of other workflows, which the new lead starts."""
+    is_promised: bool = False
+    """The run's row names who is going to start it, so that for a while nobody else does."""
 
 
 async def accept(
@@ -184,12 +186,14 @@ async def accept_all(
     if not rows:
         raise Stale
     return [
-        await _accepted(session, form, row, submission)
+        await _accepted(session, form, row, submission, starter=starter)
         for row, submission in zip(rows, submissions, strict=True)
     ]
 
 
-async def _accepted(session: AsyncSession, form: Form, row: Row[Any], submission: Submission) -> Accepted:
+async def _accepted(
+    session: AsyncSession, form: Form, row: Row[Any], submission: Submission, *, starter: str | None
+) -> Accepted:
     if not row.is_claimed:
         return Accepted(earlier=await _earlier(session, form, submission))
     if not row.is_placed:
@@ -200,6 +204,7 @@ async def _accepted(session: AsyncSession, form: Form, row: Row[Any], submission
         execution_id=submission.execution_id if row.runs else None,
         lead_id=row.lead,
         reactions=tuple(await _react(session, form, row)) if row.is_awaited else (),
+        is_promised=row.runs and starter is not None,
     )
 
 

@@ -1,5 +1,6 @@
 """A draft looked up: each node with its type and config, and the connections that a run would follow."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,15 +18,15 @@ Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
-class Spot:
+class Spot(ABC):
     """A node or an edge, by its place in the document."""
 
     number: int
 
     @property
+    @abstractmethod
     def home(self) -> tuple[str, str]:
         """Name the list it stands in, and the node that its problems are told of."""
-        raise NotImplementedError
 
     def problem(
         self, code: str, message: str, remedy: str, *path: str | int, severity: Severity = "error"

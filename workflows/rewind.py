@@ -1,5 +1,6 @@
 """Going back in a run that is over: what a rerun keeps of it, and where it goes on (design §5)."""
 
+import json
 from collections import deque
 from collections.abc import Iterable
 
@@ -41,7 +42,7 @@ def rewind(old: Run, graph: Graph, *, trigger_id: str, node_id: str | None = Non
         )
     if not old.state.walk.visits or node_id == trigger_id:
         return None
-    is_same = graph.content_hash == old.graph.content_hash
+    is_same = _shape(graph) == _shape(old.graph)
     if node_id is None and is_same:
         return _fresh(old.state, again=())
     replay = _Replay(old, graph, following(graph, node_id) if node_id else frozenset())
@@ -55,8 +56,8 @@ def _outside_loops(graph: Graph, node_id: str | None, *, is_same: bool) -> str:
     if node_id is None or not is_same:
         raise Unkept(
             "version_differs",
-            "The workflow has loops, and what their turns did cannot be carried into another version.",
-            "Rerun on the same version, or from the start.",
+            "The workflow has loops, and what turns did cannot be carried into a graph drawn otherwise.",
+            "Rerun on the same version, from the start, or on one where only settings of nodes differ.",
         )
     region_id = loops.of(graph).home(node_id)
     if region_id is not None:
@@ -66,6 +67,18 @@ def _outside_loops(graph: Graph, node_id: str | None, *, is_same: bool) -> str:
             "Rerun from a node before the loop, from the failure, or from the start.",
         )
     return node_id
+
+
+def _shape(graph: Graph) -> tuple[frozenset[object], frozenset[object]]:
+    """Say how a graph is drawn, whatever its nodes are told to do: a run's state means the same in both."""
+    nodes = ((n.id, n.type, n.join, n.disabled, _turns(n)) for n in graph.nodes)
+    edges = ((e.id, e.source, e.target, e.source_handle, json.dumps(e.condition)) for e in graph.edges)
+    return frozenset(nodes), frozenset(edges)
+
+
+def _turns(node: Node) -> tuple[object, ...] | None:
+    """Say what of a loop its visits are numbered by."""
+    return (node.loop.kind, node.loop.cap, node.loop.target) if node.loop else None
 
 
 def following(graph: Graph, node_id: str) -> frozenset[str]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from workflows import shapes
-from workflows.drawing import Drawing, Placed
+from workflows.drawing import Drawing, Line, Placed
+from workflows.loops import EACH
 from workflows.questions import Field
 from workflows.shapes import ANY, Known, Shape
 from workflows.upstream import in_order
@@ -97,12 +98,18 @@ class Surroundings:
     def _outputs(self) -> Mapping[str, Shape]:
         found: dict[str, Shape] = {}
         for node_id in in_order(self._drawing):
-            sources = (line.edge.source for line in self._drawing.incoming[node_id])
-            # What comes round a circle is not known yet.
-            inputs = {source: found.get(source, ANY) for source in sources}
+            inputs = {line.edge.source: self._given(line, found) for line in self._drawing.incoming[node_id]}
             known = Known(form=self._known.form, inputs=inputs)
             found[node_id] = _output(self._drawing.by_id[node_id], known)
         return found
+
+    def _given(self, line: Line, found: Mapping[str, Shape]) -> Shape:
+        """What a node finds of the one before it; what comes round a circle is not known yet."""
+        shape = found.get(line.edge.source, ANY)
+        if line.edge.source_handle != EACH or line.edge.source not in self._drawing.loops.regions:
+            return shape
+        # An item begins before its loop has ended; around that loop there may be one that ended before.
+        return shapes.either([shape, shapes.of_kind("nothing")])
 
 
 def _output(placed: Placed, known: Known) -> Shape:

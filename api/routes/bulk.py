@@ -1,5 +1,6 @@
 """Many executions at once: cancelled, or run again, by the filter of their list."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
@@ -63,16 +64,11 @@ async def executions_cancel(
 
     At most 10,000 at once.
     """
-    _expect_a_filter(body)
 
-    async def make() -> Made:
-        try:
-            matched = await cancels.ask_all(session, caller.workspace_id, body.wanted(), most=MOST)
-        except cancels.TooMany as error:
-            raise _too_many() from error
-        return Made(Matched(matched=matched), 202)
+    async def ask() -> int:
+        return await cancels.ask_all(session, caller.workspace_id, body.wanted(), most=MOST)
 
-    return await once.answer(session, make)
+    return await _carry_out(body, ask, session, once)
 
 
 @router.post(
@@ -89,27 +85,33 @@ async def executions_rerun(
 
     Left out is what has an open rerun already, or failed and has a completed one.
     """
-    _expect_a_filter(body)
     if body.status in OPEN_STATUSES:
         raise _invalid("status", f"What is {body.status} is not over: cancel it first.", code="not_over")
 
-    async def make() -> Made:
-        workspace_id, wanted = caller.workspace_id, body.wanted()
-        try:
-            found = await reruns.match(session, workspace_id, wanted, start=body.start, most=MOST)
-        except cancels.TooMany as error:
-            raise _too_many() from error
-        is_latest = body.version == "latest"
+    async def order() -> int:
+        workspace_id, is_latest = caller.workspace_id, body.version == "latest"
+        found = await reruns.match(session, workspace_id, body.wanted(), start=body.start, most=MOST)
         made = await reruns.queue(session, workspace_id, found, start=body.start, latest=is_latest)
-        return Made(Matched(matched=len(made)), 202)
+        return len(made)
 
-    return await once.answer(session, make)
+    return await _carry_out(body, order, session, once)
 
 
-def _expect_a_filter(body: Filter) -> None:
+async def _carry_out(
+    body: Filter, change: Callable[[], Awaitable[int]], session: Session, once: Idempotent
+) -> Response:
+    """Change what matches, once, and say how many that were; an empty filter means everything by mistake."""
     if not any(getattr(body, name) is not None for name in Filter.model_fields):
         names = ", ".join(f"`{name}`" for name in Filter.model_fields)
         raise _invalid("", f"Give at least one of {names}.", code="filter_missing")
+
+    async def make() -> Made:
+        try:
+            return Made(Matched(matched=await change()), 202)
+        except cancels.TooMany as error:
+            raise _too_many() from error
+
+    return await once.answer(session, make)
 
 
 def _too_many() -> errors.Refusal:

@@ -53,7 +53,7 @@ class Recorder:
         if self.failure is not None:
             raise self.failure
         self.cancelled.append(execution_id)
-        return True
+        return self.knows_runs
 
     async def command(self, execution_id: UUID, name: str, command: Command) -> bool:
         if self.failure is not None:

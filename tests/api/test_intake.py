@@ -12,6 +12,7 @@ from sqlalchemy import event, text
 
 from api import deps
 from api.app import Config, create_app
+from api.desk import Desk
 from db.session import Database
 from db.starts import Start
 from tests.api.conftest import Publish, Recorder, Tenant, count, speaking
@@ -140,35 +141,39 @@ async def test_runs_that_are_started_from_here_are_left_alone_by_dispatchers(
 
 
 class Slow(Recorder):
-    """A starter that gets to nothing."""
+    """A starter that is busy for as long as anybody submits."""
 
     async def launch(self, start: Start) -> bool:
-        self.started.append(start.execution_id)
-        await asyncio.Event().wait()
-        return True
+        """Note it, and never come to an end."""
+        await super().launch(start)
+        return await asyncio.Future()
 
 
-async def test_in_a_burst_every_run_that_is_kept_from_dispatchers_is_started_from_here(
+async def test_a_run_that_nobody_else_may_start_is_started_also_when_the_room_is_gone(
     monkeypatch: pytest.MonkeyPatch, publish: Publish, acme, database, config: Config
 ):
-    monkeypatch.setattr(deps, "MAX_BACKGROUND", 10)
+    monkeypatch.setattr(deps, "MAX_BACKGROUND", 50)
     form, starter = await publish(), Slow()
     app = create_app(database, starter, config=replace(config, name="api-1"))
     async with speaking(app) as client:
-        await asyncio.gather(
-            *(
-                client.post(form.path, json={**ANSWERS, "email": f"{number}@example.com"})
-                for number in range(60)
-            )
-        )
-        # By now there is no room: this one's run is left to dispatchers at once.
-        await client.post(form.path, json={**ANSWERS, "email": "late@example.com"})
+        posts = (client.post(form.path, json={"email": f"a{n}@example.com"}) for n in range(80))
+        assert {answer.status_code for answer in await asyncio.gather(*posts)} == {202}
+    await app.state.platform.background.drain(0)
     async with database.workspace(acme.workspace_id) as session:
-        kept = await session.scalars(text("SELECT id FROM workflow_executions WHERE locked_by IS NOT NULL"))
-        ids = set(kept)
-    assert 10 <= len(ids) <= 60
-    assert ids <= set(starter.started)
-    await app.state.platform.background.drain(0.01)
+        promised = await session.scalars(text("SELECT id FROM workflow_executions WHERE locked_by = 'api-1'"))
+        assert set(promised) == set(starter.started)
+    assert len(starter.started) > deps.MAX_BACKGROUND
+
+
+async def test_the_desk_knows_only_as_many_forms_as_its_memory_holds(publish: Publish, acme, database):
+    one, other = [(await publish()).path.split("/")[-2:] for _ in range(2)]
+    desk, small = Desk(database), Desk(database, most_bytes=1)
+    for each in (desk, small):
+        found = [await each.read(*path) for path in (one, other)]
+        assert all(form is not None and form.size > 500 for form in found)
+    assert desk.known(*one) is not None
+    assert small.known(*one) is None
+    assert small.known(*other) is not None
 
 
 @pytest.mark.parametrize("how", ["same key", "same answers", "same page"])

@@ -104,14 +104,7 @@ async def test_what_somebody_waited_for_runs_again_with_that_run_only(
     parent, child = [(await run(form)).json()["id"] for _ in range(2)]
     for one in (parent, child):
         await set_status(database, acme, "failed", one)
-    async with database.workspace(acme.workspace_id) as session:
-        await session.execute(
-            text(
-                "UPDATE workflow_executions SET cause_execution_id = :parent, awaited_step = 'call:1'"
-                " WHERE id = :child"
-            ),
-            {"parent": parent, "child": child},
-        )
+    await awaited(database, acme, child, by=parent)
     everything = {"workflow_id": form.workflow_id}
     assert (await acme.client.post("/v1/executions/bulk-rerun", json=everything)).json() == {"matched": 1}
     listed = (await acme.client.get("/v1/executions", params={"status": "queued"})).json()["data"]
@@ -153,3 +146,32 @@ async def test_a_cancel_that_comes_again_is_carried_out_again(publish: Publish, 
             await cancels.ask(session, acme.workspace_id, running)
             assert await session.scalar(due) == 1
             await cancels.done(session, acme.workspace_id, [running])
+
+
+async def test_who_waits_for_a_run_that_is_cancelled_before_it_began_is_told_at_once(
+    publish: Publish, acme: Tenant, starter: Recorder, database
+):
+    form = await publish()
+    starter.knows_runs = False
+    parent, alone, child = [(await run(form)).json()["id"] for _ in range(3)]
+    await awaited(database, acme, child, by=parent)
+    for one in (child, alone):
+        assert (await acme.client.post(f"/v1/executions/{one}/cancel")).json()["status"] == "cancelled"
+    assert [(str(to), event.type) for to, event in starter.told] == [(parent, f"execution {child}")]
+
+    another = (await run(form)).json()["id"]
+    await awaited(database, acme, another, by=parent)
+    asked = {"workflow_id": form.workflow_id, "status": "queued"}
+    await acme.client.post("/v1/executions/bulk-cancel", json=asked)
+    assert await Cancels(database, starter).carry_out(limit=10, stale_seconds=10) == 2
+    assert starter.told[-1][1].type == f"execution {another}"
+
+
+async def awaited(database, tenant: Tenant, execution_id: str, *, by: str) -> None:
+    """Have one execution wait for another."""
+    statement = (
+        "UPDATE workflow_executions SET cause_execution_id = :parent, awaited_step = 'call:1'"
+        " WHERE id = :child"
+    )
+    async with database.workspace(tenant.workspace_id) as session:
+        await session.execute(text(statement), {"parent": by, "child": execution_id})

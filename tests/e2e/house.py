@@ -59,6 +59,11 @@ class House:
         path = f"/v1/workflows/{made['id']}"
         for one in fields:
             await ok(self.api.post(f"{path}/form-fields", json=one))
+        return await self.publish(made, graph)
+
+    async def publish(self, workflow: dict[str, Any], graph: dict[str, Any]) -> dict[str, Any]:
+        """Publish another version of a workflow."""
+        path = f"/v1/workflows/{workflow['id']}"
         etag = (await ok(self.api.get(f"{path}/graph"))).headers["ETag"]
         await ok(self.api.put(f"{path}/graph", json=graph, headers={"If-Match": etag}))
         published: dict[str, Any] = (await ok(self.api.post(f"{path}/publish"))).json()

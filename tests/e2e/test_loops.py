@@ -129,15 +129,19 @@ async def test_a_jump_tries_again_until_the_service_answers(house: House):
     }
 
 
-async def test_a_rerun_from_the_failure_goes_on_with_the_item_that_failed(house: House):
+@pytest.mark.parametrize("version", ["same", "latest"])
+async def test_a_rerun_from_the_failure_goes_on_with_the_item_that_failed(house: House, version: str):
     call = node(
         "call", "ACTION_HTTP_REQUEST", url=f"{house.target.url}?{{{{ loop.item }}}}", retry={"maxAttempts": 1}
     )
     log = node("log", "UTILITY_LOG", message="{{ steps.call.status }}")
     house.target.answers += [200, 500]
-    execution_id = await house.start(await house.workflow(each(call, log)), items=["a", "b", "c"])
+    workflow = await house.workflow(each(call, log))
+    execution_id = await house.start(workflow, items=["a", "b", "c"])
     assert (await house.ended(execution_id))["status"] == "failed"
-    answer = await ok(house.api.post(f"/v1/executions/{execution_id}/rerun", json={"from": "failure"}))
+    await house.publish(workflow, each(call, node("log", "UTILITY_LOG", message="mended")))
+    asked_for = {"from": "failure", "version": version}
+    answer = await ok(house.api.post(f"/v1/executions/{execution_id}/rerun", json=asked_for))
     again = UUID(answer.json()["id"])
     house.seen.append(again)
     run = await house.ended(again)
@@ -148,6 +152,7 @@ async def test_a_rerun_from_the_failure_goes_on_with_the_item_that_failed(house:
     assert {key for key, step in steps.items() if step["status"] == "completed"} == {
         *("start:1", "loop:1", "call:2", "log:2", "call:3", "log:3", "done:1")
     }
+    assert run["version"] == (2 if version == "latest" else 1)
 
 
 @pytest.mark.slow

@@ -61,14 +61,6 @@ async def refused(house: House, execution_id: UUID, **body: Any) -> tuple[int, s
     return answer.status_code, told["errors"][0]["code"] if "errors" in told else told["code"]
 
 
-async def publish(house: House, workflow: dict[str, Any], drawn: dict[str, Any]) -> None:
-    """Publish another version."""
-    path = f"/v1/workflows/{workflow['id']}"
-    etag = (await ok(house.api.get(f"{path}/graph"))).headers["ETag"]
-    await ok(house.api.put(f"{path}/graph", json=drawn, headers={"If-Match": etag}))
-    await ok(house.api.post(f"{path}/publish"))
-
-
 async def is_forgotten(house: House, execution_id: UUID) -> bool:
     """Tell whether Temporal no longer has a run."""
     try:
@@ -166,7 +158,7 @@ async def test_on_the_latest_version_what_still_fits_is_kept(house: House):
     first = await house.submit(workflow, OUT)
     assert (await house.ended(first))["status"] == "failed"
 
-    await publish(house, workflow, chain(FORM, NOTE, GREET, post(house), TELL))
+    await house.publish(workflow, chain(FORM, NOTE, GREET, post(house), TELL))
     same = await rerun(house, first, **{"from": "failure"})
     assert (await house.ended(same))["status"] == "failed"
     latest = await rerun(house, first, **{"from": "failure", "version": "latest"})
@@ -174,7 +166,7 @@ async def test_on_the_latest_version_what_still_fits_is_kept(house: House):
     assert (run["status"], run["version"]) == ("completed", 2)
     assert subjects(house) == ["Done", "Hello"]
 
-    await publish(house, workflow, chain(FORM, {**NOTE, "id": "noted"}, GREET, TELL))
+    await house.publish(workflow, chain(FORM, {**NOTE, "id": "noted"}, GREET, TELL))
     assert await refused(house, first, **{"from": "failure", "version": "latest"}) == (409, "version_differs")
 
 
@@ -213,7 +205,7 @@ async def test_thirty_failed_runs_are_mended_and_run_again_by_one_request(house:
     firsts = [await house.submit(workflow, {"email": f"lead{number}@example.com"}) for number in range(30)]
     for execution_id in firsts:
         assert (await house.ended(execution_id, patience=60))["status"] == "failed"
-    await publish(house, workflow, chain(FORM, NOTE, GREET, node("check", "UTILITY_LOG", message="yes")))
+    await house.publish(workflow, chain(FORM, NOTE, GREET, node("check", "UTILITY_LOG", message="yes")))
 
     body = {"status": "failed", "workflow_id": workflow["id"], "from": "failure", "version": "latest"}
     headers = {"Idempotency-Key": "mended"}

@@ -48,7 +48,8 @@ def nothing_accepted_is_lost(machine: Machine) -> None:
     posted = machine.posted
     stored = machine.rows(
         "SELECT l.email, e.id::text AS execution_id "
-        "FROM workflow_executions e JOIN leads l ON l.id = e.lead_id WHERE e.rerun_of IS NULL"
+        "FROM workflow_executions e JOIN leads l ON l.id = e.lead_id "
+        "WHERE e.rerun_of IS NULL AND e.cause_execution_id IS NULL"
     )
     by_email = {row["email"]: row["execution_id"] for row in stored}
     assert len(by_email) == len(stored), Counter(row["email"] for row in stored).most_common(3)

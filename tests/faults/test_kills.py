@@ -25,7 +25,8 @@ def test_a_worker_killed_at_fifty_random_moments_doubles_nothing_and_every_run_e
     print(f"seed {seed}")  # noqa: T201 - by which a failing run is made again
     dice = random.Random(seed)
     fields = (EMAIL, graphs.BUDGET)
-    workflow = rough.workflow("All", graphs.every_type(rough.card["api_url"]), fields=fields)
+    called = rough.workflow("Called", graphs.failing())["id"]
+    workflow = rough.workflow("All", graphs.every_type(rough.card["api_url"], called), fields=fields)
     rough.rough.add(workflow["id"])
     used = rough.rows(GATES)[0]["quota_used"]
     first = rough.submit(workflow, "undisturbed@example.com", answers=BUDGET).execution_id
@@ -78,5 +79,13 @@ def traces(machine: Machine, execution_id: str) -> dict[str, Any]:
         " WHERE e.id = %s AND d.value NOT LIKE '%%@%%'",
         execution_id,
     )
-    steps = {name: step["status"] for name, step in machine.steps(execution_id).items()}
-    return {"events": events, "effects": effects, "fields": budget, "steps": steps}
+    steps = machine.rows(
+        "SELECT node_id, visit, status FROM execution_steps WHERE execution_id = %s ORDER BY node_id, visit",
+        execution_id,
+    )
+    children = machine.rows(
+        "SELECT status, awaited_step, collected_at IS NOT NULL AS collected FROM workflow_executions"
+        " WHERE cause_execution_id = %s ORDER BY id",
+        execution_id,
+    )
+    return {"events": events, "effects": effects, "fields": budget, "steps": steps, "children": children}

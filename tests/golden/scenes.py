@@ -22,6 +22,7 @@ from workflows import nodes
 from workflows.loops import JUMP
 from workflows.messages import ScheduledInput
 from workflows.upkeep import JOBS
+from workflows.walk import BREATH
 
 Handle = WorkflowHandle[Any, Any]
 Graph = dict[str, Any]
@@ -285,6 +286,16 @@ async def looped(house: House) -> list[Handle]:
     return await chained(house, await ran(house, drawn))
 
 
+async def loop_out_of_breath(house: House) -> list[Handle]:
+    """Go through so many items that need no activity that the loop has to pause between them."""
+    loop = node("loop", "LOGIC_FOR_EACH", "Loop", items=[0] * (BREATH + 200), maxItems=2 * BREATH)
+    drawn = graph(
+        *(FORM, loop, node("pass", "LOGIC_MERGE"), DONE),
+        *(edge("form", "loop"), edge("loop", "pass", "each"), edge("loop", "done", "done")),
+    )
+    return [await ran(house, drawn)]
+
+
 async def delivery_retried(house: House) -> list[Handle]:
     """Hand a webhook over that its endpoint refused, and come once before it is due."""
     await subscribe(house)
@@ -378,6 +389,30 @@ async def child_released(house: House) -> list[Handle]:
     await ok(house.api.post(f"/v1/executions/{parent}/cancel"))
     await ended(house, child, ends="cancelled")
     return [await ended(house, parent, ends="cancelled")]
+
+
+async def child_dropped(house: House) -> list[Handle]:
+    """Give up an item of which one branch waits for another run, as its other branch fails."""
+    hand, nap = node("hand", "TRIGGER_MANUAL", "By hand"), node("nap", "LOGIC_DELAY", duration="P1D")
+    other = await house.workflow(chain(hand, nap), fields=(), name="Other")
+    loop = node("loop", "LOGIC_FOR_EACH", items=["one"], onItemError="continue")
+    call = node("call", "ACTION_START_WORKFLOW", workflowId=other["id"], wait=True)
+    wait = node("wait", "LOGIC_WAIT_FOR_EVENT", events=[{"id": "paid", "type": "PAID"}], timeout="P1D")
+    mail = node("mail", "ACTION_SEND_EMAIL", to="nobody at all", emailSubject="x", emailText="x")
+    drawn = graph(
+        *(FORM, loop, call, wait, mail, DONE),
+        *(edge("form", "loop"), edge("loop", "call", "each"), edge("loop", "wait", "each")),
+        *(edge("wait", "mail", "event_paid"), edge("loop", "done", "done")),
+    )
+    execution_id = await started(house, drawn)
+    caused = "SELECT id FROM workflow_executions WHERE cause_execution_id = :id"
+    while not (rows := await house.rows(caused, id=execution_id)):
+        await asyncio.sleep(0.05)
+    for waiting in (execution_id, rows[0]["id"]):
+        await house.until(waiting, lambda run: run["status"] == "waiting")
+    await ok(house.api.post(f"/v1/executions/{execution_id}/signals", json={"type": "PAID"}))
+    await ended(house, rows[0]["id"], ends="cancelled")
+    return [await ended(house, execution_id)]
 
 
 async def child_outlasts(house: House) -> list[Handle]:
@@ -499,6 +534,7 @@ SCENES: dict[str, Scene] = {
     "action_start_workflow": Scene(child_awaited),
     "child_tells": Scene(child_tells),
     "child_released": Scene(child_released),
+    "child_dropped": Scene(child_dropped),
     "child_outlasts": Scene(child_outlasts, history_limit=10),
     "intake": Scene(intake),
     "concurrency": Scene(concurrency),
@@ -519,6 +555,7 @@ SCENES: dict[str, Scene] = {
     "reset": Scene(reset),
     "continued_as_new": Scene(continued_as_new, history_limit=10),
     "looped": Scene(looped, history_limit=14),
+    "loop_out_of_breath": Scene(loop_out_of_breath),
     "delivery_retried": Scene(delivery_retried),
     "delivery_awaited": Scene(delivery_awaited),
     "scheduled": Scene(scheduled),

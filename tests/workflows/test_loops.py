@@ -1,5 +1,6 @@
 """Loops: every item and every turn is walked by the join rule, in whatever order steps end."""
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -82,21 +83,34 @@ def assert_nothing_is_left(state: RunState) -> None:
     assert (state.ready, state.items, state.item_outputs, state.walk.loops) == ([], {}, {}, {})
 
 
+def mended(graph: Graph) -> Graph:
+    """Draw a version in which only settings differ."""
+    nodes = []
+    for node in reversed(graph.nodes):
+        loop = node.loop and node.loop.model_copy(update={"at_once": 3, "fails": not node.loop.fails})
+        changed = {"label": "new", "config": {**node.config, "message": "new"}, "loop": loop}
+        nodes.append(node.model_copy(update=changed if node.type != "LOGIC_MERGE" else {"label": "new"}))
+    return Graph(nodes=tuple(nodes), edges=graph.edges)
+
+
+@pytest.mark.parametrize("is_mended", [False, True], ids=["the same version", "a mended one"])
 @pytest.mark.parametrize("seed", range(60))
-def test_a_rerun_goes_on_in_the_midst_of_loops_and_does_what_is_left(seed: int):
+def test_a_rerun_goes_on_in_the_midst_of_loops_and_does_what_is_left(seed: int, is_mended: bool):
     graph, fate = looping_graph(seed, size=4 + seed % 12), Fate(seed)
     first = Player(graph, fate, seed)
     first.to_the_end(most=seed)
-    state = rewind(first.run, graph, trigger_id="start")
-    again = Player(graph, fate, seed + 1, state=state)
+    newer = mended(graph) if is_mended else graph
+    state = rewind(first.run, newer, trigger_id="start")
+    again = Player(newer, fate, seed + 1, state=state)
     again.to_the_end()
     told = Teller(graph, fate).told()
     assert {**first.told, **again.told} == told
     assert not set(again.told) & {key for key, reason in first.told.items() if reason is not None}
 
 
+@pytest.mark.parametrize("is_mended", [False, True], ids=["the same version", "a mended one"])
 @pytest.mark.parametrize("seed", range(60))
-def test_a_rerun_from_a_node_repeats_all_that_follows_loops_included(seed: int):
+def test_a_rerun_from_a_node_repeats_all_that_follows_loops_included(seed: int, is_mended: bool):
     graph, fate = looping_graph(seed, size=4 + seed % 12), Fate(seed)
     first = Player(graph, fate, seed)
     first.to_the_end()
@@ -107,14 +121,32 @@ def test_a_rerun_from_a_node_repeats_all_that_follows_loops_included(seed: int):
         with pytest.raises(Unkept, match=f"the loop of `{region}`"):
             rewind(first.run, graph, trigger_id="start", node_id=node_id)
         return
-    state = rewind(first.run, graph, trigger_id="start", node_id=node_id)
-    again = Player(graph, fate, seed + 1, state=state.model_copy(deep=True) if state else None)
+    newer = mended(graph) if is_mended else graph
+    state = rewind(first.run, newer, trigger_id="start", node_id=node_id)
+    again = Player(newer, fate, seed + 1, state=state.model_copy(deep=True) if state else None)
     again.to_the_end()
     repeated = following(graph, node_id)
     expected = {key for key in first.told if key.rpartition(":")[0] in repeated}
     assert {*again.told, *(state.ready if state else ())} == expected
     assert all(again.told[key] == first.told[key] for key in again.told)
     assert_nothing_is_left(again.run.state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda graph: graph.model_copy(update={"nodes": (*graph.nodes, log("x"))}),
+        lambda graph: graph.model_copy(update={"edges": graph.edges[:-1]}),
+        lambda graph: Graph(nodes=(trigger(), head(cap=6), *graph.nodes[2:]), edges=graph.edges),
+        lambda graph: Graph(nodes=(*graph.nodes[:-1], log("end", disabled=True)), edges=graph.edges),
+    ],
+    ids=["a node more", "an edge less", "turns numbered otherwise", "a node disabled"],
+)
+def test_what_turns_did_is_not_carried_into_a_graph_drawn_otherwise(change: Callable[[Graph], Graph]):
+    run = gathering()
+    with pytest.raises(Unkept) as refused:
+        rewind(run, change(run.graph), trigger_id="start")
+    assert refused.value.code == "version_differs"
 
 
 GATHER = edges("start>loop", "loop.each>a", "a>b", "b>loop", "loop.done>end")

@@ -21,7 +21,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TRIGGER wake_runs ON lead_events")
-    op.execute("DROP FUNCTION wake_runs, door_claim_wakes, door_end_wakes")
-    op.execute("DROP TABLE event_wakes")
-    op.execute("ALTER TABLE workflow_versions DROP COLUMN awaits")
+    raise NotImplementedError("runs that wait would miss what happens to their lead: restore a backup")

@@ -21,7 +21,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION door_awaited_executions(uuid, integer)")
-    op.drop_column("workflow_executions", "collected_at")
-    op.drop_column("workflow_executions", "told_at")
-    op.drop_column("workflow_executions", "awaited_step")
+    raise NotImplementedError("runs that wait for runs would wait for ever: restore a backup")
