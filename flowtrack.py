@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
     from temporalio.client import Client
 
     from local.doctor import Finding
@@ -385,29 +384,9 @@ def simulate(chosen: argparse.Namespace) -> int:
 
 def _log(settings: "Settings") -> None:
     """Write JSON lines, ours and the libraries', to standard error."""
-    import logging
+    from telemetry import lines
 
-    import structlog
-
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-        processor=structlog.processors.JSONRenderer(),
-    )
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler])
+    lines.configure(settings.log_level)
 
 
 if __name__ == "__main__":

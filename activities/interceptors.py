@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from structlog.contextvars import bind_contextvars
 from temporalio import activity
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.exceptions import ApplicationError
@@ -178,6 +179,8 @@ class _Attempts(ActivityInboundInterceptor):
 
     async def execute_activity(self, given: ExecuteActivityInput) -> Any:
         began, clock = datetime.now(UTC), perf_counter()
+        # Each attempt is a task of its own, and what the SDK says of its end belongs to it, too.
+        bind_contextvars(**about(given))
         try:
             result = await super().execute_activity(given)
         except Exception as error:
@@ -213,6 +216,14 @@ class _Attempts(ActivityInboundInterceptor):
                 "attempt": attempt,
             },
         )
+
+
+def about(given: ExecuteActivityInput) -> dict[str, str]:
+    """Say for the log which workspace, execution and step an attempt belongs to, as far as it does."""
+    asked = given.args[0] if given.args else None
+    ids = {name: getattr(asked, name, None) for name in ("workspace_id", "execution_id")}
+    step = {"step": activity.info().activity_id} if isinstance(asked, StepInput) else {}
+    return {name: str(value) for name, value in ids.items() if value is not None} | step
 
 
 def attempt_of(given: ExecuteActivityInput) -> int:

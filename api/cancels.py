@@ -53,6 +53,7 @@ class Cancels:
             try:
                 await self._starter.cancel(claim.execution_id, reason=REASON)
             except (RPCError, RuntimeError, OSError) as error:
-                log.warning("cancel postponed", execution_id=str(claim.execution_id), reason=str(error)[:200])
+                ids = {"workspace_id": str(claim.workspace_id), "execution_id": str(claim.execution_id)}
+                log.warning("cancel postponed", **ids, reason=str(error)[:200])
                 return False
             return True

@@ -174,7 +174,10 @@ class Platform:
 
     def launch(self, form: Form, submission: Submission, accepted: Accepted) -> None:
         """Start what a committed submission ordered; if that fails, the dispatcher finds the rows."""
+        structlog.contextvars.bind_contextvars(workspace_id=str(form.workspace_id))
         start = starts.made(form, submission, accepted)
+        if start is not None:
+            structlog.contextvars.bind_contextvars(execution_id=str(start.execution_id))
         if start is not None and self.starts_now:
             self.background.spawn(self.starter.launch(start))
         self.start_soon(form.workspace_id, *accepted.reactions)

@@ -90,9 +90,8 @@ class Dispatcher:
                 try:
                     await self._starter.tell(wake.execution_id, heard)
                 except (RPCError, RuntimeError, OSError) as error:
-                    log.warning(
-                        "wake postponed", execution_id=str(wake.execution_id), reason=str(error)[:200]
-                    )
+                    ids = {"workspace_id": str(wake.workspace_id), "execution_id": str(wake.execution_id)}
+                    log.warning("wake postponed", **ids, reason=str(error)[:200])
                     break
                 carried.append(wake)
         return carried

@@ -15,6 +15,8 @@ from api import errors
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+QUIET = ("/healthz", "/readyz")
+"""Asked every few seconds by whatever keeps the process: not worth a line each."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -61,9 +63,17 @@ class Requests:
             except Exception as error:
                 log.exception("request failed", method=scope["method"], error=type(error).__name__)
                 await self._apologise(scope, receive, answer)
-        self._metrics.seconds.labels(scope["method"], route_of(scope), str(answer.status)).observe(
-            perf_counter() - began
-        )
+            finally:
+                self._note(scope, answer.status, perf_counter() - began)
+                # What the handlers found out of whom and what the request is about.
+                structlog.contextvars.unbind_contextvars("workspace_id", "execution_id")
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request and write its line: the route, never the path, which may hold a secret."""
+        method, route = scope["method"], route_of(scope)
+        self._metrics.seconds.labels(method, route, str(status)).observe(seconds)
+        tell = log.debug if route in QUIET else log.info
+        tell("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
     async def _apologise(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         if answer.status == 0:

@@ -12,6 +12,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from structlog.contextvars import bound_contextvars
 from temporalio.client import (
     Client,
     WorkflowUpdateFailedError,
@@ -81,6 +82,10 @@ class Starter:
 
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         """Start a queued execution if Temporal can be reached; never raises for an outage."""
+        with bound_contextvars(workspace_id=str(workspace_id), execution_id=str(execution_id)):
+            return await self._start_stored(workspace_id, execution_id)
+
+    async def _start_stored(self, workspace_id: UUID, execution_id: UUID) -> bool:
         try:
             async with self._turns:
                 await self._traffic.give_way()
@@ -109,7 +114,8 @@ class Starter:
                 if not self.is_away:
                     return await self._start(start)
             except OUTAGES as error:
-                self._postpone(start.execution_id, error)
+                with bound_contextvars(workspace_id=str(start.workspace_id)):
+                    self._postpone(start.execution_id, error)
         with suppress(*OUTAGES):
             await self._left.add(start.workspace_id, start.execution_id)
         return False
@@ -197,13 +203,14 @@ class Starter:
 
     async def _refuse(self, workspace_id: UUID, execution_id: UUID, refusal: NotStartable) -> None:
         """Fail a run whose start would be refused for ever."""
-        log.warning("start refused", execution_id=str(execution_id), reason=refusal.type)
+        ids = {"workspace_id": str(workspace_id), "execution_id": str(execution_id)}
+        log.warning("start refused", **ids, reason=refusal.type)
         told = {"reason": refusal.reason, "type_": refusal.type, "message": str(refusal)}
         try:
             async with self._database.workspace(workspace_id) as session:
                 await orders.refuse(session, workspace_id, execution_id, **told)
         except (OSError, DBAPIError, PoolTimeout) as error:
-            log.warning("refusal postponed", execution_id=str(execution_id), reason=type(error).__name__)
+            log.warning("refusal postponed", **ids, reason=type(error).__name__)
 
     async def _note(self, workspace_id: UUID, runs: Sequence[tuple[UUID, str | None]]) -> list[None]:
         async with self._database.workspace(workspace_id) as session:
