@@ -65,7 +65,7 @@ lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--quiet -o requirements.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--quiet --extra local --extra dev -c requirements.txt -o requirements-dev.txt
+		--quiet --extra local --extra otel --extra dev -c requirements.txt -o requirements-dev.txt
 
 $(STAMP):
 	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

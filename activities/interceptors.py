@@ -26,6 +26,7 @@ from temporalio.worker import (
 )
 from uuid_utils.compat import uuid7
 
+from activities.metrics import Metrics
 from db import logs, mirrors
 from db.session import Database
 from workflows.graph import split_key
@@ -52,8 +53,9 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     It stands on the client, from which every worker takes it.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, metrics: Metrics | None = None) -> None:
         self._database = database
+        self.metrics = metrics or Metrics()
         self._hints: dict[UUID, None] = {}
         self._later: dict[UUID, asyncio.TimerHandle] = {}
         self._attempts: deque[tuple[UUID, dict[str, Any]]] = deque(maxlen=MOST)
@@ -167,6 +169,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             if not isinstance(error, DataError | IntegrityError | ProgrammingError):
                 raise
             logger.exception("attempts refused", extra={"workspace_id": str(workspace_id)})
+            self.metrics.attempts_lost.inc(len(rows))
         attempts[:] = [entry for entry in attempts if entry[0] != workspace_id]
 
 
@@ -184,6 +187,8 @@ class _Attempts(ActivityInboundInterceptor):
         try:
             result = await super().execute_activity(given)
         except Exception as error:
+            if isinstance(error, ApplicationError) and error.type == "quota_exceeded":
+                self._mirror.metrics.refusals.labels(activity.info().activity_type).inc()
             self._note(given, began, clock, error)
             raise
         if attempt_of(given) > 1:

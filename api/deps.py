@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities.clients import addresses
 from api.auth import Authenticated
 from api.desk import Desk
+from api.metrics import Metrics
 from api.mirror.events import Event
-from api.requests import Metrics
 from api.simulation.script import Course, Scripted
 from api.traffic import Traffic
 from db import starts

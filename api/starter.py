@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.clients import runs
 from activities.clients.runs import NotStartable, unless_not_found, workflow_id_of
 from api.batches import Batches
+from api.metrics import Metrics
 from api.rewinder import Rewinder
 from api.traffic import Traffic
 from db import runs as orders
@@ -60,9 +61,11 @@ class Starter:
         hint: Callable[[UUID], None] = lambda execution_id: None,
         expect: Callable[[UUID], None] = lambda execution_id: None,
         traffic: Traffic | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Prepare; the mirror is told what moved (`hint`) and what began (`expect`)."""
         self._traffic = traffic or Traffic()
+        self._metrics = metrics or Metrics()
         self._database = database
         self._temporal = temporal
         self._task_queue = task_queue
@@ -125,7 +128,13 @@ class Starter:
 
         Raises RPCError or RuntimeError when Temporal cannot be reached.
         """
-        if not await runs.cancel(self._temporal, execution_id, reason=reason):
+        try:
+            is_open = await runs.cancel(self._temporal, execution_id, reason=reason)
+        except (RPCError, RuntimeError):
+            self._metrics.cancels.labels("postponed").inc()
+            raise
+        self._metrics.cancels.labels("asked").inc()
+        if not is_open:
             return False
         self._hint(execution_id)
         return True
@@ -172,6 +181,7 @@ class Starter:
 
     def _postpone(self, execution_id: UUID, error: Exception) -> None:
         self._away_until = monotonic() + PAUSE
+        self._metrics.starts.labels("postponed").inc()
         log.warning("start postponed", execution_id=str(execution_id), reason=str(error)[:200])
 
     async def _start(self, start: Start) -> bool:
@@ -180,6 +190,7 @@ class Starter:
         except NotStartable as refusal:
             await self._refuse(start.workspace_id, start.execution_id, refusal)
             return False
+        self._metrics.starts.labels("started").inc()
         self._expect(start.execution_id)
         await self._notes.add(start.workspace_id, (start.execution_id, run_id))
         return True
@@ -203,6 +214,7 @@ class Starter:
 
     async def _refuse(self, workspace_id: UUID, execution_id: UUID, refusal: NotStartable) -> None:
         """Fail a run whose start would be refused for ever."""
+        self._metrics.starts.labels("refused").inc()
         ids = {"workspace_id": str(workspace_id), "execution_id": str(execution_id)}
         log.warning("start refused", **ids, reason=refusal.type)
         told = {"reason": refusal.reason, "type_": refusal.type, "message": str(refusal)}

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, ours and the libraries', that says of which request, run and step it is."""
+"""Log lines: one JSON object each, ours and the libraries', that names its request, run and step."""
 
 import logging
 import sys
@@ -13,6 +13,8 @@ PREFIX = "execution-"
 """What an execution's Temporal workflow id begins with."""
 ABOUT = ("temporal_activity", "temporal_workflow")
 """Where the SDK's loggers put what their line is about."""
+
+LONGEST = 500
 
 Entry = MutableMapping[str, Any]
 
@@ -62,6 +64,8 @@ def named(logger: Any, method: str, entry: Entry) -> Entry:
         for name, ours in (("run_id", "run_id"), ("activity_id", "step"), ("attempt", "attempt")):
             if about.get(name):
                 entry.setdefault(ours, about[name])
-    # Core's own lines carry all of themselves once more.
-    entry.pop("temporal_log", None)
+    # The SDK's native half names what its lines are about in fields of any size.
+    core = entry.pop("temporal_log", None)
+    for name, value in getattr(core, "fields", {}).items():
+        entry.setdefault(name, str(value)[:LONGEST])
     return entry
