@@ -9,6 +9,7 @@ COPY db db
 COPY workflows workflows
 COPY activities activities
 COPY local local
+COPY telemetry telemetry
 RUN python -m venv /build && /build/bin/pip install --no-cache-dir hatchling==1.33.0 \
  && /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /app/bin/pip install --no-cache-dir --no-deps /wheel/*.whl

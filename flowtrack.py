@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
     from temporalio.client import Client
 
     from local.doctor import Finding
     from settings import Settings
+    from telemetry.numbers import Core
+    from telemetry.traces import Traces
 
 Verb = Callable[[argparse.Namespace], int]
 INTERRUPTED = 130
@@ -163,13 +164,18 @@ def api(chosen: argparse.Namespace) -> int:
 
     settings = load()
     _log(settings)
-    asyncio.run(_serve(settings))
+    from telemetry import numbers, traces
+
+    core = numbers.core(counts=settings.metrics_port is not None)
+    with traces.tracing(settings.otlp_endpoint, service="flowtrack-api") as traced:
+        asyncio.run(_serve(settings, core, traced))
     return 0
 
 
-async def _serve(settings: "Settings") -> None:
+async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") -> None:
     from api import app, server
     from api.dispatcher import Dispatcher
+    from api.metrics import Metrics, Rows
     from api.mirror.mirror import Mirror
     from api.mirror.pace import Pace
     from api.planner import Planner
@@ -177,11 +183,15 @@ async def _serve(settings: "Settings") -> None:
     from api.starter import Starter
     from api.traffic import Traffic
     from db.session import Database
+    from telemetry import numbers
 
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     # A pool of its own: what happens beside the requests must not keep a form waiting for a connection.
     beside = Database(settings.database_url, pool_size=settings.database_pool_size)
-    client = await _temporal(settings)
+    metrics = Metrics()
+    for pool, opened in (("requests", database), ("beside", beside)):
+        metrics.watch(pool, opened.engine, size=settings.database_pool_size)
+    client = await _temporal(settings, traced=traced)
     name = f"{socket.gethostname()}:{os.getpid()}"
     config = app.Config(
         public_url=settings.public_url,
@@ -195,11 +205,20 @@ async def _serve(settings: "Settings") -> None:
     )
     pace = Pace(sweep=settings.mirror_sweep_seconds)
     traffic = Traffic()
-    mirror = Mirror(client, beside, database_url=settings.database_url, pace=pace, traffic=traffic)
-    starter = Starter(
-        beside, client, task_queue=config.task_queue, hint=mirror.hint, expect=mirror.expect, traffic=traffic
+    mirror = Mirror(
+        client, beside, database_url=settings.database_url, pace=pace, traffic=traffic, metrics=metrics
     )
-    dispatcher = Dispatcher(beside, starter, name=name, interval=settings.dispatcher_poll_seconds)
+    starter = Starter(
+        beside,
+        client,
+        task_queue=config.task_queue,
+        hint=mirror.hint,
+        expect=mirror.expect,
+        traffic=traffic,
+        metrics=metrics,
+    )
+    interval = settings.dispatcher_poll_seconds
+    dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
     tasks = [dispatcher.run, mirror.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
     imagined = await _temporal(settings, settings.simulation_namespace)
@@ -210,16 +229,23 @@ async def _serve(settings: "Settings") -> None:
         planner=planner,
         traffic=traffic,
         simulator=Simulator(imagined, task_queue=config.task_queue),
+        metrics=metrics,
+        tracer=traced.tracer if traced else None,
         lifespan_tasks=tasks,
     )
+    rows = Rows(beside, metrics.registry)
+    page = numbers.Page(metrics.registry, before=[rows.refresh], core=core)
     try:
-        await server.serve(application, host=settings.api_host, port=settings.api_port)
+        async with numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port):
+            await server.serve(application, host=settings.api_host, port=settings.api_port)
     finally:
         await beside.close()
         await database.close()
 
 
-async def _temporal(settings: "Settings", namespace: str | None = None) -> "Client":
+async def _temporal(
+    settings: "Settings", namespace: str | None = None, *, traced: "Traces | None" = None
+) -> "Client":
     from activities.clients import temporal
 
     # Without Temporal the API still takes forms: the client connects when it is first needed.
@@ -228,6 +254,7 @@ async def _temporal(settings: "Settings", namespace: str | None = None) -> "Clie
         namespace or settings.temporal_namespace,
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
+        interceptors=[traced.interceptor] if traced else [],
         lazy=True,
     )
 
@@ -385,29 +412,9 @@ def simulate(chosen: argparse.Namespace) -> int:
 
 def _log(settings: "Settings") -> None:
     """Write JSON lines, ours and the libraries', to standard error."""
-    import logging
+    from telemetry import lines
 
-    import structlog
-
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-        processor=structlog.processors.JSONRenderer(),
-    )
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler])
+    lines.configure(settings.log_level)
 
 
 if __name__ == "__main__":

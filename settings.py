@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import os
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -109,6 +110,14 @@ class Settings(BaseSettings):
     public_url: PublicURL = "http://127.0.0.1:8000"
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
+
+    # Off by default: numbers over all workspaces are the operator's alone.
+    metrics_port: Port | None = None
+    metrics_host: str = "127.0.0.1"
+    # The one variable that is not ours alone: a machine's own collector is named by it for all programs.
+    otlp_endpoint: PublicURL | None = Field(
+        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None, validate_default=True
+    )
 
     smtp_url: SMTPURL = Field("smtp://127.0.0.1:2525", repr=False)
     mail_from: str = "FlowTrack <hello@flowtrack.example>"

@@ -31,6 +31,7 @@ from activities.containment import left_behind
 from activities.deliveries import Deliveries
 from activities.interceptors import HINT, MirrorInterceptor
 from activities.kin import Relations
+from activities.metrics import Metrics
 from activities.schedules import Schedules
 from activities.simulation import SimulatedSteps, SimulationInterceptor
 from activities.steps import Steps
@@ -38,6 +39,9 @@ from activities.upkeep import Upkeep
 from activities.world import World
 from db.session import Database
 from settings import Settings
+from telemetry import numbers, traces
+from telemetry.numbers import Core
+from telemetry.traces import Traces
 from workflows import nodes
 from workflows.delivery import DeliveryWorkflow
 from workflows.execution import ExecutionWorkflow
@@ -264,16 +268,20 @@ def mail_client(url: str) -> smtp.SMTPClient:
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[tuple[Client, World]]:
+async def connected(
+    settings: Settings, *, traced: Traces | None = None
+) -> AsyncIterator[tuple[Client, World]]:
     """Open everything that the settings point to, and close it again."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    mirror = MirrorInterceptor(database)
+    metrics = Metrics()
+    metrics.watch(database.engine, size=settings.database_pool_size)
+    mirror = MirrorInterceptor(database, metrics)
     client = await temporal.connect(
         settings.temporal_address,
         settings.temporal_namespace,
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
-        interceptors=[mirror],
+        interceptors=[mirror, traced.interceptor] if traced else [mirror],
     )
     mailer, caller = mail_client(settings.smtp_url), http.Client(destinations(settings))
     world = World(
@@ -285,6 +293,7 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Client, World]]:
         public_url=settings.public_url,
         master_key=settings.master_key_bytes,
         task_queue=TASK_QUEUE,
+        metrics=metrics,
     )
     try:
         async with mirror.sending():
@@ -295,17 +304,19 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Client, World]]:
         await database.close()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, core: Core, traced: Traces | None) -> None:
     """Work until SIGTERM or SIGINT, then finish what runs."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connected(settings) as (client, world):
+    async with connected(settings, traced=traced) as (client, world):
+        page = numbers.Page(world.metrics.registry, core=core)
         await schedules.ensure(client, task_queue=TASK_QUEUE)
         build_id, concurrency = settings.build_id, settings.worker_concurrency
         async with (
             running(client, world, concurrency=concurrency, build_id=build_id),
             simulating(await simulation_client(settings)),
+            numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port),
         ):
             await Schedules(world).begin()
             log.info("worker ready", task_queue=TASK_QUEUE, build_id=build_id or None)
@@ -316,5 +327,7 @@ async def serve(settings: Settings) -> None:
 
 def main(settings: Settings) -> None:
     """Run a worker process; what comes after this ends it by `os._exit` (flowtrack.py)."""
-    # Not `asyncio.run`: it would wait for a step that ignores its cancellation, for ever.
-    asyncio.new_event_loop().run_until_complete(serve(settings))
+    core = numbers.core(counts=settings.metrics_port is not None)
+    with traces.tracing(settings.otlp_endpoint, service="flowtrack-worker") as traced:
+        # Not `asyncio.run`: it would wait for a step that ignores its cancellation, for ever.
+        asyncio.new_event_loop().run_until_complete(serve(settings, core, traced))

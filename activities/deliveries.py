@@ -152,10 +152,14 @@ async def _settle(world: World, delivery: DeliveryInput, claimed: Claim, sent: _
         kept = await webhooks.settle(session, workspace_id, claimed, result, again_after=again)
         if result.status == "failed" and kept:
             reason = "gone" if gone else await webhooks.hopelessness(session, workspace_id, endpoint_id)
-            if reason:
-                await webhooks.disable(session, workspace_id, endpoint_id, reason=reason)
+            if reason and await webhooks.disable(session, workspace_id, endpoint_id, reason=reason):
+                world.metrics.given_up.inc()
     if not kept:
         return await _standing(world, delivery)
+    outcome = "to_retry" if again is not None else result.status
+    world.metrics.deliveries.labels(outcome).inc()
+    if result.duration_ms is not None:
+        world.metrics.delivery_seconds.observe(result.duration_ms / 1000)
     if again is not None:
         wait = again.total_seconds()
         return Standing("pending", claimed.attempt + 1, result.http_status, result.error, wait=wait)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from structlog.contextvars import bind_contextvars
 from temporalio import activity
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.exceptions import ApplicationError
@@ -25,6 +26,7 @@ from temporalio.worker import (
 )
 from uuid_utils.compat import uuid7
 
+from activities.metrics import Metrics
 from db import logs, mirrors
 from db.session import Database
 from workflows.graph import split_key
@@ -51,8 +53,9 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     It stands on the client, from which every worker takes it.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, metrics: Metrics | None = None) -> None:
         self._database = database
+        self.metrics = metrics or Metrics()
         self._hints: dict[UUID, None] = {}
         self._later: dict[UUID, asyncio.TimerHandle] = {}
         self._attempts: deque[tuple[UUID, dict[str, Any]]] = deque(maxlen=MOST)
@@ -166,6 +169,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             if not isinstance(error, DataError | IntegrityError | ProgrammingError):
                 raise
             logger.exception("attempts refused", extra={"workspace_id": str(workspace_id)})
+            self.metrics.attempts_lost.inc(len(rows))
         attempts[:] = [entry for entry in attempts if entry[0] != workspace_id]
 
 
@@ -178,9 +182,13 @@ class _Attempts(ActivityInboundInterceptor):
 
     async def execute_activity(self, given: ExecuteActivityInput) -> Any:
         began, clock = datetime.now(UTC), perf_counter()
+        # Each attempt is a task of its own, and what the SDK says of its end belongs to it, too.
+        bind_contextvars(**about(given))
         try:
             result = await super().execute_activity(given)
         except Exception as error:
+            if isinstance(error, ApplicationError) and error.type == "quota_exceeded":
+                self._mirror.metrics.refusals.labels(activity.info().activity_type).inc()
             self._note(given, began, clock, error)
             raise
         if attempt_of(given) > 1:
@@ -213,6 +221,14 @@ class _Attempts(ActivityInboundInterceptor):
                 "attempt": attempt,
             },
         )
+
+
+def about(given: ExecuteActivityInput) -> dict[str, str]:
+    """Say for the log which workspace, execution and step an attempt belongs to, as far as it does."""
+    asked = given.args[0] if given.args else None
+    ids = {name: getattr(asked, name, None) for name in ("workspace_id", "execution_id")}
+    step = {"step": activity.info().activity_id} if isinstance(asked, StepInput) else {}
+    return {name: str(value) for name, value in ids.items() if value is not None} | step
 
 
 def attempt_of(given: ExecuteActivityInput) -> int:

@@ -91,7 +91,7 @@ class Steps:
             return unreadable(error)
         if isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and is_outage(error)):
             return ApplicationError("The database is out of reach.", type="database_unavailable")
-        activity.logger.exception("step raised", extra={"node": given.node.id}, exc_info=error)
+        activity.logger.exception("step raised", exc_info=error)
         name = str(error) if isinstance(error, Escaped) else type(error).__name__
         return StepDeferred("error", name)
 

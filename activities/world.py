@@ -1,11 +1,12 @@
 """What effects may touch: built once in worker.py, handed to every node."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from temporalio.client import Client as TemporalClient
 
 from activities.clients.http import Client as HTTPClient
 from activities.clients.smtp import SMTPClient
+from activities.metrics import Metrics
 from db.session import Database
 
 
@@ -21,3 +22,4 @@ class World:
     public_url: str
     master_key: bytes
     task_queue: str
+    metrics: Metrics = field(default_factory=Metrics)

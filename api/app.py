@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from opentelemetry.trace import Tracer
 
 from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms
 from api.deps import Config, Planner, Platform, Simulator, Starter
+from api.metrics import Metrics
 from api.pages import reference
 from api.requests import Requests
 from api.routes import (
@@ -81,10 +83,20 @@ def create_app(
     planner: Planner | None = None,
     traffic: Traffic | None = None,
     simulator: Simulator | None = None,
+    metrics: Metrics | None = None,
+    tracer: Tracer | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
-    platform = Platform(database, starter, config, planner, simulator, traffic=traffic or Traffic())
+    platform = Platform(
+        database,
+        starter,
+        config,
+        planner,
+        simulator,
+        metrics=metrics or Metrics(),
+        traffic=traffic or Traffic(),
+    )
     app = FastAPI(
         title="FlowTrack",
         version=config.version,
@@ -94,7 +106,8 @@ def create_app(
         generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan(platform, lifespan_tasks),
         redirect_slashes=False,
-        # It looks for exporters at each request and would send exceptions with their texts; ours is /metrics.
+        # It looks for exporters at each request and would send exceptions with their texts, and paths, which
+        # may be secrets; ours tell less (api/metrics.py, api/requests.py).
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.platform = platform
@@ -107,7 +120,7 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(Bodies, docs_url=config.docs_url)
     app.add_middleware(PublicForms)
-    app.add_middleware(Requests, metrics=platform.metrics, docs_url=config.docs_url)
+    app.add_middleware(Requests, metrics=platform.metrics, docs_url=config.docs_url, tracer=tracer)
     return app
 
 

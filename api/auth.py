@@ -1,11 +1,13 @@
 """Who is calling, and what they may do: a permission is the type of an argument."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
 from uuid import UUID
 
+import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -103,9 +105,18 @@ async def authenticate(
         if authenticator.knows(token):
             caller = await authenticator.caller(token, request)
             if caller is not None:
+                structlog.contextvars.bind_contextvars(**about(request, caller))
                 return caller
             break
     raise errors.Unauthorized()
+
+
+def about(request: Request, caller: Caller) -> dict[str, str]:
+    """Say for the log whose request it is, and about which execution."""
+    known = {"workspace_id": str(caller.workspace_id)}
+    with suppress(KeyError, ValueError):
+        known["execution_id"] = str(UUID(request.path_params["execution_id"]))
+    return known
 
 
 Authenticated = Annotated[Caller, Depends(authenticate)]

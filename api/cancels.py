@@ -61,7 +61,8 @@ class Cancels:
             try:
                 return await self._starter.cancel(claim.execution_id, reason=REASON)
             except OUTAGES as error:
-                log.warning("cancel postponed", execution_id=str(claim.execution_id), reason=str(error)[:200])
+                ids = {"workspace_id": str(claim.workspace_id), "execution_id": str(claim.execution_id)}
+                log.warning("cancel postponed", **ids, reason=str(error)[:200])
                 return None
 
     async def _tell_parents(self, workspace_id: UUID, execution_ids: list[UUID]) -> None:
@@ -74,4 +75,5 @@ class Cancels:
                 await self._starter.tell(parent_id, heard)
             except OUTAGES as error:
                 # The mirror's next sweep finds it.
-                log.warning("parent not told", execution_id=str(parent_id), reason=str(error)[:200])
+                ids = {"workspace_id": str(workspace_id), "execution_id": str(parent_id)}
+                log.warning("parent not told", **ids, reason=str(error)[:200])

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities.clients import addresses
 from api.auth import Authenticated
 from api.desk import Desk
+from api.metrics import Metrics
 from api.mirror.events import Event
-from api.requests import Metrics
 from api.simulation.script import Course, Scripted
 from api.traffic import Traffic
 from db import starts
@@ -178,7 +178,10 @@ class Platform:
 
     def launch(self, form: Form, submission: Submission, accepted: Accepted) -> None:
         """Start what a committed submission ordered; if that fails, the dispatcher finds the rows."""
+        structlog.contextvars.bind_contextvars(workspace_id=str(form.workspace_id))
         start = starts.made(form, submission, accepted)
+        if start is not None:
+            structlog.contextvars.bind_contextvars(execution_id=str(start.execution_id))
         # A promise is kept, or taken back by the starter, also when the room is gone meanwhile.
         if start is not None and (accepted.is_promised or self.starts_now):
             self.background.spawn(self.starter.launch(start), promised=accepted.is_promised)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.service import RPCError
 
 from api.cancels import Cancels
+from api.metrics import Metrics
 from api.starter import Starter
 from db import doors
 from db.session import Database
@@ -29,8 +30,10 @@ class Dispatcher:
         interval: float = 1.0,
         stale_seconds: float = 10.0,
         batch: int = 50,
+        metrics: Metrics | None = None,
     ) -> None:
         self._database = database
+        self._metrics = metrics or Metrics()
         self._starter = starter
         self._cancels = Cancels(database, starter)
         self._name = name
@@ -45,10 +48,12 @@ class Dispatcher:
                 found = await self.dispatch()
             except (DBAPIError, PoolTimeout, OSError) as error:
                 log.warning("dispatch postponed", reason=type(error).__name__)
+                self._metrics.rounds.labels("postponed").inc()
                 found = 0
             except Exception:
                 # A defect of ours may hold up one round, never all that is queued.
                 log.exception("dispatch failed")
+                self._metrics.rounds.labels("failed").inc()
                 found = 0
             if found < self._batch:
                 await asyncio.sleep(self._interval)
@@ -56,6 +61,7 @@ class Dispatcher:
     async def dispatch(self) -> int:
         """Claim one batch of each kind and carry it out; return how large the largest was."""
         if not await self._starter.is_reachable():
+            self._metrics.rounds.labels("away").inc()
             return 0
         limit, worker, stale = self._batch, self._name, self._stale_seconds
         cancelled = await self._cancels.carry_out(limit=limit, stale_seconds=stale)
@@ -64,6 +70,7 @@ class Dispatcher:
             wakes = await doors.claim_wakes(session, limit=limit, worker=worker, stale_seconds=stale)
         turns = asyncio.Semaphore(8)
         await asyncio.gather(*(self._start(turns, c) for c in claimed), self._wake(turns, wakes))
+        self._metrics.rounds.labels("done").inc()
         return max(len(claimed), len(wakes), cancelled)
 
     async def _start(self, turns: asyncio.Semaphore, claim: doors.Claim) -> None:
@@ -90,9 +97,10 @@ class Dispatcher:
                 try:
                     await self._starter.tell(wake.execution_id, heard)
                 except (RPCError, RuntimeError, OSError) as error:
-                    log.warning(
-                        "wake postponed", execution_id=str(wake.execution_id), reason=str(error)[:200]
-                    )
+                    ids = {"workspace_id": str(wake.workspace_id), "execution_id": str(wake.execution_id)}
+                    log.warning("wake postponed", **ids, reason=str(error)[:200])
+                    self._metrics.wakes.labels("postponed").inc()
                     break
+                self._metrics.wakes.labels("told").inc()
                 carried.append(wake)
         return carried

@@ -1,9 +1,8 @@
-"""Whether the process lives, whether it can work, and its numbers."""
+"""Whether the process lives and whether it can work."""
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -51,12 +50,6 @@ async def health_ready(platform: OurPlatform) -> Ready:
         schema_revision=revision,
         temporal="reachable" if reachable else "unreachable",
     )
-
-
-@router.get("/metrics", summary="Show metrics in Prometheus' format", response_class=Response)
-async def metrics_show(platform: OurPlatform) -> Response:
-    """Times and counts by route; no label holds an id or anything of a tenant."""
-    return Response(generate_latest(platform.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _revision(platform: Platform) -> str:

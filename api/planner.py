@@ -34,7 +34,8 @@ class Planner:
                 wanted = await schedules.wanted(session, workspace_id, workflow_id)
             await arranged.arrange(self._temporal, workflow_id, wanted, task_queue=self._task_queue)
         except (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout) as error:
-            log.warning("schedule postponed", workflow_id=str(workflow_id), reason=str(error)[:200])
+            ids = {"workspace_id": str(workspace_id), "workflow_id": str(workflow_id)}
+            log.warning("schedule postponed", **ids, reason=str(error)[:200])
             return False
         return True
 

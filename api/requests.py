@@ -1,20 +1,25 @@
 """The outermost layer: ids, headers, metrics and the last net under every request."""
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from uuid import UUID
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from api import errors
+from api.metrics import Metrics
 
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+QUIET = ("/healthz", "/readyz")
+"""Asked every few seconds by whatever keeps the process: not worth a line each."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -22,27 +27,14 @@ HEADERS = {
 }
 
 
-class Metrics:
-    """What /metrics shows of the API; a registry of its own, so that an app can be built twice."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.seconds = Histogram(
-            "flowtrack_http_request_seconds",
-            "Time to answer, by route",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self.submissions = Counter(
-            "flowtrack_form_submissions", "Accepted form submissions", ["replayed"], registry=self.registry
-        )
-
-
 class Requests:
     """Gives every request an id, counts it, and turns what nobody caught into a problem without its text."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, docs_url: str) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, docs_url: str, tracer: Tracer | None = None
+    ) -> None:
         self._app = app
+        self._tracer = tracer
         self._metrics = metrics
         self._docs_url = docs_url
 
@@ -55,14 +47,40 @@ class Requests:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
         began = perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id), self._span(scope) as span:
             try:
                 await self._app(scope, receive, answer)
             except Exception as error:
                 log.exception("request failed", method=scope["method"], error=type(error).__name__)
                 await self._apologise(scope, receive, answer)
-        self._metrics.seconds.labels(scope["method"], route_of(scope), str(answer.status)).observe(
-            perf_counter() - began
+            finally:
+                self._note(scope, answer.status, perf_counter() - began)
+                self._describe(span, scope, answer.status)
+                # What the handlers found out of whom and what the request is about.
+                structlog.contextvars.unbind_contextvars("workspace_id", "execution_id")
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request and write its line: the route, never the path, which may hold a secret."""
+        method, route = scope["method"], route_of(scope)
+        self._metrics.answered(method, route, status, seconds)
+        tell = log.debug if route in QUIET else log.info
+        tell("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+
+    def _span(self, scope: Scope) -> AbstractContextManager[Span]:
+        """Begin a trace, if there are any; whoever calls cannot choose to be traced, or whose trace it is."""
+        if self._tracer is None:
+            return nullcontext(INVALID_SPAN)
+        return self._tracer.start_as_current_span(
+            scope["method"], context=Context(), kind=SpanKind.SERVER, record_exception=False
+        )
+
+    def _describe(self, span: Span, scope: Scope, status: int) -> None:
+        if not span.is_recording():
+            return
+        method, route = scope["method"], route_of(scope)
+        span.update_name(f"{method} {route}")
+        span.set_attributes(
+            {"http.request.method": method, "http.route": route, "http.response.status_code": status}
         )
 
     async def _apologise(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:

@@ -12,6 +12,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from structlog.contextvars import bound_contextvars
 from temporalio.client import (
     Client,
     WorkflowUpdateFailedError,
@@ -23,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.clients import runs
 from activities.clients.runs import NotStartable, unless_not_found, workflow_id_of
 from api.batches import Batches
+from api.metrics import Metrics
 from api.rewinder import Rewinder
 from api.traffic import Traffic
 from db import runs as orders
@@ -59,9 +61,11 @@ class Starter:
         hint: Callable[[UUID], None] = lambda execution_id: None,
         expect: Callable[[UUID], None] = lambda execution_id: None,
         traffic: Traffic | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Prepare; the mirror is told what moved (`hint`) and what began (`expect`)."""
         self._traffic = traffic or Traffic()
+        self._metrics = metrics or Metrics()
         self._database = database
         self._temporal = temporal
         self._task_queue = task_queue
@@ -81,6 +85,10 @@ class Starter:
 
     async def start(self, workspace_id: UUID, execution_id: UUID) -> bool:
         """Start a queued execution if Temporal can be reached; never raises for an outage."""
+        with bound_contextvars(workspace_id=str(workspace_id), execution_id=str(execution_id)):
+            return await self._start_stored(workspace_id, execution_id)
+
+    async def _start_stored(self, workspace_id: UUID, execution_id: UUID) -> bool:
         try:
             async with self._turns:
                 await self._traffic.give_way()
@@ -109,7 +117,8 @@ class Starter:
                 if not self.is_away:
                     return await self._start(start)
             except OUTAGES as error:
-                self._postpone(start.execution_id, error)
+                with bound_contextvars(workspace_id=str(start.workspace_id)):
+                    self._postpone(start.execution_id, error)
         with suppress(*OUTAGES):
             await self._left.add(start.workspace_id, start.execution_id)
         return False
@@ -119,7 +128,13 @@ class Starter:
 
         Raises RPCError or RuntimeError when Temporal cannot be reached.
         """
-        if not await runs.cancel(self._temporal, execution_id, reason=reason):
+        try:
+            is_open = await runs.cancel(self._temporal, execution_id, reason=reason)
+        except (RPCError, RuntimeError):
+            self._metrics.cancels.labels("postponed").inc()
+            raise
+        self._metrics.cancels.labels("asked").inc()
+        if not is_open:
             return False
         self._hint(execution_id)
         return True
@@ -166,6 +181,7 @@ class Starter:
 
     def _postpone(self, execution_id: UUID, error: Exception) -> None:
         self._away_until = monotonic() + PAUSE
+        self._metrics.starts.labels("postponed").inc()
         log.warning("start postponed", execution_id=str(execution_id), reason=str(error)[:200])
 
     async def _start(self, start: Start) -> bool:
@@ -174,6 +190,7 @@ class Starter:
         except NotStartable as refusal:
             await self._refuse(start.workspace_id, start.execution_id, refusal)
             return False
+        self._metrics.starts.labels("started").inc()
         self._expect(start.execution_id)
         await self._notes.add(start.workspace_id, (start.execution_id, run_id))
         return True
@@ -197,13 +214,15 @@ class Starter:
 
     async def _refuse(self, workspace_id: UUID, execution_id: UUID, refusal: NotStartable) -> None:
         """Fail a run whose start would be refused for ever."""
-        log.warning("start refused", execution_id=str(execution_id), reason=refusal.type)
+        self._metrics.starts.labels("refused").inc()
+        ids = {"workspace_id": str(workspace_id), "execution_id": str(execution_id)}
+        log.warning("start refused", **ids, reason=refusal.type)
         told = {"reason": refusal.reason, "type_": refusal.type, "message": str(refusal)}
         try:
             async with self._database.workspace(workspace_id) as session:
                 await orders.refuse(session, workspace_id, execution_id, **told)
         except (OSError, DBAPIError, PoolTimeout) as error:
-            log.warning("refusal postponed", execution_id=str(execution_id), reason=type(error).__name__)
+            log.warning("refusal postponed", **ids, reason=type(error).__name__)
 
     async def _note(self, workspace_id: UUID, runs: Sequence[tuple[UUID, str | None]]) -> list[None]:
         async with self._database.workspace(workspace_id) as session:

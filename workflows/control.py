@@ -12,7 +12,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from workflows.failures import defect
-from workflows.messages import Command, Heard
+from workflows.messages import Command, ExecutionInput, Heard
 from workflows.nodes.logic_approval import decided, event_of, event_type
 from workflows.run import Event, Run
 
@@ -25,7 +25,9 @@ def guarded(handler: Callable[..., None]) -> Callable[..., None]:
         try:
             handler(self, *args)
         except Exception as error:
-            workflow.logger.exception("interpreter defect", extra={"handler": handler.__name__})
+            workflow.logger.exception(
+                "interpreter defect", extra={**self._start.about, "handler": handler.__name__}
+            )
             self._failure = self._failure or defect(error)
 
     return run
@@ -33,6 +35,8 @@ def guarded(handler: Callable[..., None]) -> Callable[..., None]:
 
 class Controlled(ABC):
     """The handlers of an ExecutionWorkflow; they change the run's state and let it go on."""
+
+    _start: ExecutionInput
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -201,7 +201,7 @@ class ExecutionWorkflow(Controlled):
             return
         except Exception as error:
             # A defect of ours ends the run visibly instead of retrying a task for ever.
-            workflow.logger.exception("interpreter defect", extra={"step": key})
+            workflow.logger.exception("interpreter defect", extra={**self._start.about, "step": key})
             self._failure = failed(node, key, StepError(type="defect", message=str(error)))
         finally:
             self._branches.pop(key, None)

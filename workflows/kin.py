@@ -24,7 +24,7 @@ async def tell_parent(start: ExecutionInput) -> None:
         await parent.signal("event", Heard(type=event_type(start.execution_id), at=workflow.now()))
     except ApplicationError as error:
         # It is over, or full: in the latter case the mirror tells it (api/mirror/kin.py).
-        workflow.logger.info("parent not told", extra={"reason": error.message})
+        workflow.logger.info("parent not told", extra={**start.about, "reason": error.message})
 
 
 async def release(start: ExecutionInput, run: Run) -> None:
@@ -47,4 +47,4 @@ async def cancel_awaited(start: ExecutionInput, activity_id: str, *, step: str |
             summary="cancel the runs that were waited for",
         )
     except (ActivityError, ApplicationError):
-        workflow.logger.warning("awaited runs not cancelled")
+        workflow.logger.warning("awaited runs not cancelled", extra=start.about)

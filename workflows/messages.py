@@ -145,6 +145,11 @@ class ExecutionInput(Frozen):
     holds_failures: bool = False
     """A failed step waits for a decision instead of failing the run."""
 
+    @property
+    def about(self) -> dict[str, str]:
+        """Say in a log line whose run it is of; which one the SDK adds itself."""
+        return {"workspace_id": str(self.workspace_id)}
+
 
 class ExecutionResult(Frozen):
     """What a run ends with."""

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TypeVar
 from uuid import UUID
 
+from api.metrics import Metrics
 from api.mirror.events import Event
 from api.mirror.history import Histories, UnknownRun
 from api.mirror.pages import Pages
@@ -44,12 +45,26 @@ class Look:
     has_kin: bool = False
     """It closed, and there may be a run that waits for it, or for which it waited."""
 
+    @property
+    def found(self) -> str:
+        """Say in a word what the look found."""
+        words = {"missing": self.missing, "advanced": self.advanced, "closed": self.closed}
+        return next((word for word, holds in words.items() if holds), "nothing")
+
 
 class Follower:
     """Brings the rows of an execution up to its history; any number of followers may run (design §7)."""
 
-    def __init__(self, histories: Histories, database: Database, *, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        histories: Histories,
+        database: Database,
+        *,
+        verbose: bool = False,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._histories = histories
+        self._metrics = metrics or Metrics()
         self._database = database
         self._verbose = verbose
         self._tracks: OrderedDict[UUID, Track] = OrderedDict()
@@ -164,6 +179,8 @@ class Follower:
             track.turn_over(ended.next_run_id)
         async with self._database.workspace(track.workspace_id) as session:
             await write(session, track, old)
+        if events:
+            self._metrics.mirrored(events[0].at)
 
     # ── the whole story
 

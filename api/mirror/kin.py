@@ -51,8 +51,8 @@ class Keeper:
         except RPCError as error:
             if error.status in AWAY:
                 raise
-            about = {"execution_id": str(child.execution_id), "reason": error.message}
-            logger.warning("an awaited run cannot be settled", extra=about)
+            ids = {"workspace_id": str(child.workspace_id), "execution_id": str(child.execution_id)}
+            logger.warning("an awaited run cannot be settled", extra={**ids, "reason": error.message})
 
     async def _settle(self, child: AwaitedExecution) -> None:
         if child.is_open:

@@ -11,9 +11,11 @@ from uuid import UUID
 from psycopg import Error as DriverError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from structlog.contextvars import bind_contextvars
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from api.metrics import Metrics
 from api.mirror.follower import Follower, Look
 from api.mirror.history import Histories
 from api.mirror.kin import Keeper
@@ -58,11 +60,13 @@ class Mirror:
         pace: Pace | None = None,
         traffic: Traffic | None = None,
         verbose: bool = False,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._traffic = traffic or Traffic()
         self.pace = pace or Pace()
         histories = Histories(client)
-        self.follower = Follower(histories, database, verbose=verbose)
+        self.follower = Follower(histories, database, verbose=verbose, metrics=self._metrics)
         keep = Keeper(client, database, hint=self.hint)
         self._keep = keep
         self._sweep = Sweep(self.follower, histories, database, pace=self.pace, hint=self.hint, keep=keep)
@@ -148,14 +152,18 @@ class Mirror:
             return
 
     async def _attend(self, execution_id: UUID, watch: Watch) -> None:
+        # This task is about nothing else, so every line that it writes says which run it is.
+        bind_contextvars(execution_id=str(execution_id))
         try:
             looked = await self.follower.look(execution_id)
             if looked.has_kin:
                 await self._keep()
         except Exception as error:
+            self._metrics.looks.labels("failed").inc()
             self._stumble(f"look {execution_id}", error)
             self._again(execution_id, watch, min(watch.pause * 2, self.pace.patience))
         else:
+            self._metrics.looks.labels(looked.found).inc()
             self._recover(f"look {execution_id}")
             self._note(execution_id, watch, looked)
         finally:

@@ -91,7 +91,7 @@ class Sweep:
         if looked.closed_at is not None and datetime.now(UTC) - looked.closed_at > self._pace.alarm_after:
             logger.error(
                 "mirrored late: Temporal might have forgotten the run",
-                extra={"execution_id": str(row.execution_id), "closed_at": looked.closed_at.isoformat()},
+                extra={**ids_of(row), "closed_at": looked.closed_at.isoformat()},
             )
 
     async def _lose(self, row: OpenExecution) -> None:
@@ -107,4 +107,9 @@ class Sweep:
             if not await executions.lose(session, *ids, dispatched_for=self._pace.lost_after):
                 return
             await steps.cancel_open(session, *ids)
-        logger.error("Temporal has lost a run", extra={"execution_id": str(row.execution_id)})
+        logger.error("Temporal has lost a run", extra=ids_of(row))
+
+
+def ids_of(row: OpenExecution) -> dict[str, str]:
+    """Name a run in a log line."""
+    return {"workspace_id": str(row.workspace_id), "execution_id": str(row.execution_id)}

@@ -186,6 +186,7 @@ class Effect(Base):
         PrimaryKeyConstraint("workspace_id", "execution_id", "node_id", "visit", "effect"),
         parent("execution_id", "workflow_executions"),
         one_of("status", EFFECT_STATUSES),
+        door_index("door_effects_in_doubt", "reserved_at", where="status IN ('reserved', 'unknown')"),
     )
 
     workspace_id: Mapped[UUID]

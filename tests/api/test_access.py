@@ -11,7 +11,7 @@ from tests.api.conftest import Publish, Tenant, drawing, key, speaking
 
 pytestmark = pytest.mark.anyio
 
-PUBLIC = {"health_live", "health_ready", "metrics_show", "form_show", "form_submit", "hook_call"}
+PUBLIC = {"health_live", "health_ready", "form_show", "form_submit", "hook_call"}
 STEP = "01936f1e-7c3a-7bd0-8f53-2f6a1c3b9d10"
 BODIES: dict[str, Any] = {
     "workflow_create": {"name": "Other"},

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from activities.interceptors import MirrorInterceptor
 from activities.world import World
 from api import app
 from api.dispatcher import Dispatcher
+from api.metrics import Metrics
 from api.mirror.mirror import Mirror
 from api.planner import Planner
 from api.simulation.simulator import Simulator
@@ -26,6 +27,7 @@ from db import doors, keys
 from db.session import Database
 from local import mail
 from local.temporal import SIMULATIONS
+from telemetry.traces import Traces
 from tests.e2e.target import Target
 
 MASTER_KEY = bytes(range(32))
@@ -173,20 +175,30 @@ async def ok(calling: Any) -> httpx.Response:
 
 @asynccontextmanager
 async def built(
-    database_url: str, temporal_address: str, task_queue: str, catcher: mail.Catcher, target: Target
+    database_url: str,
+    temporal_address: str,
+    task_queue: str,
+    catcher: mail.Catcher,
+    target: Target,
+    *,
+    traced: Traces | None = None,
 ) -> AsyncIterator[House]:
     """Build the house and tear it down."""
     async with AsyncExitStack() as stack:
         database = Database(database_url, pool_size=20)
         stack.push_async_callback(database.close)
-        interceptor = MirrorInterceptor(database)
-        client = await temporal.connect(temporal_address, interceptors=[interceptor])
-        world = _world(database, client, task_queue, catcher)
+        interceptor, metrics = MirrorInterceptor(database), Metrics()
+        watching = [traced.interceptor] if traced else []
+        client = await temporal.connect(temporal_address, interceptors=[interceptor, *watching])
+        world = replace(_world(database, client, task_queue, catcher), metrics=interceptor.metrics)
         stack.push_async_callback(world.http.aclose)
         stack.push_async_callback(world.smtp.aclose)
-        mirror = Mirror(client, database, database_url=database_url)
-        starter = Starter(database, client, task_queue=task_queue, hint=mirror.hint, expect=mirror.expect)
-        dispatcher = Dispatcher(database, starter, name="test", interval=0.3, stale_seconds=1)
+        mirror = Mirror(client, database, database_url=database_url, metrics=metrics)
+        told: dict[str, Any] = {"hint": mirror.hint, "expect": mirror.expect, "metrics": metrics}
+        starter = Starter(database, client, task_queue=task_queue, **told)
+        dispatcher = Dispatcher(
+            database, starter, name="test", interval=0.3, stale_seconds=1, metrics=metrics
+        )
         await stack.enter_async_context(_running(mirror.run))
         await stack.enter_async_context(_running(dispatcher.run))
         await stack.enter_async_context(interceptor.sending())
@@ -201,7 +213,15 @@ async def built(
         )
         planner = Planner(database, client, task_queue=task_queue)
         simulator = Simulator(imagined, task_queue=task_queue)
-        application = app.create_app(database, starter, config=config, planner=planner, simulator=simulator)
+        application = app.create_app(
+            database,
+            starter,
+            config=config,
+            planner=planner,
+            simulator=simulator,
+            metrics=metrics,
+            tracer=traced.tracer if traced else None,
+        )
         await stack.enter_async_context(application.router.lifespan_context(application))
         workspace_id, token = await _workspace(database, "acme")
         public = await stack.enter_async_context(_client(application))

@@ -1,0 +1,71 @@
+"""Log lines: one JSON object each, ours and the libraries', that names its request, run and step."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import Processor
+from temporalio import activity, workflow
+
+PREFIX = "execution-"
+"""What an execution's Temporal workflow id begins with."""
+ABOUT = ("temporal_activity", "temporal_workflow")
+"""Where the SDK's loggers put what their line is about."""
+
+LONGEST = 500
+
+Entry = MutableMapping[str, Any]
+
+
+def configure(level: str, *, stream: TextIO | None = None) -> None:
+    """Write lines from this level on ("info", …) to a stream, standard error unless told otherwise.
+
+    Whatever is bound in the context, or handed over as `extra`, stands in the line.
+    """
+    stream = stream or sys.stderr
+    number = logging.getLevelNamesMapping()[level.upper()]
+    # The SDK would write what its lines are about into their text as well.
+    activity.logger.activity_info_on_message = False
+    workflow.logger.workflow_info_on_message = False
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), named, *shared],
+            processor=structlog.processors.JSONRenderer(),
+        )
+    )
+    logging.basicConfig(level=number, handlers=[handler], force=True)
+
+
+def named(logger: Any, method: str, entry: Entry) -> Entry:
+    """Say in our words which execution and step a line of the SDK's is about."""
+    for key in ABOUT:
+        about = entry.pop(key, None)
+        if not isinstance(about, dict):
+            continue
+        workflow_id = str(about.get("workflow_id") or "")
+        if workflow_id.startswith(PREFIX):
+            entry.setdefault("execution_id", workflow_id.removeprefix(PREFIX))
+        elif workflow_id:
+            entry.setdefault("workflow_id", workflow_id)
+        for name, ours in (("run_id", "run_id"), ("activity_id", "step"), ("attempt", "attempt")):
+            if about.get(name):
+                entry.setdefault(ours, about[name])
+    # The SDK's native half names what its lines are about in fields of any size.
+    core = entry.pop("temporal_log", None)
+    for name, value in getattr(core, "fields", {}).items():
+        entry.setdefault(name, str(value)[:LONGEST])
+    return entry
