@@ -170,6 +170,7 @@ def api(chosen: argparse.Namespace) -> int:
 async def _serve(settings: "Settings") -> None:
     from api import app, server
     from api.dispatcher import Dispatcher
+    from api.live.describer import Temporals
     from api.mirror.mirror import Mirror
     from api.mirror.pace import Pace
     from api.planner import Planner
@@ -210,6 +211,7 @@ async def _serve(settings: "Settings") -> None:
         planner=planner,
         traffic=traffic,
         simulator=Simulator(imagined, task_queue=config.task_queue),
+        describer=Temporals(client),
         lifespan_tasks=tasks,
     )
     try:

@@ -12,10 +12,12 @@ from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms
 from api.deps import Config, Planner, Platform, Simulator, Starter
+from api.live.describer import Describer, Nobody
 from api.pages import reference
 from api.requests import Requests
 from api.routes import (
     api_keys,
+    attempts,
     bulk,
     control,
     executions,
@@ -61,6 +63,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     reruns.router,
     bulk.router,
     steps.router,
+    attempts.router,
     logs.router,
     leads.router,
     pipeline.router,
@@ -81,10 +84,19 @@ def create_app(
     planner: Planner | None = None,
     traffic: Traffic | None = None,
     simulator: Simulator | None = None,
+    describer: Describer | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
-    platform = Platform(database, starter, config, planner, simulator, traffic=traffic or Traffic())
+    platform = Platform(
+        database,
+        starter,
+        config,
+        planner,
+        simulator,
+        describer=describer or Nobody(),
+        traffic=traffic or Traffic(),
+    )
     app = FastAPI(
         title="FlowTrack",
         version=config.version,

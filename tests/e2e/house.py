@@ -18,6 +18,7 @@ from activities.interceptors import MirrorInterceptor
 from activities.world import World
 from api import app
 from api.dispatcher import Dispatcher
+from api.live.describer import Temporals
 from api.mirror.mirror import Mirror
 from api.planner import Planner
 from api.simulation.simulator import Simulator
@@ -196,7 +197,14 @@ async def built(
         )
         planner = Planner(database, client, task_queue=task_queue)
         simulator = Simulator(imagined, task_queue=task_queue)
-        application = app.create_app(database, starter, config=config, planner=planner, simulator=simulator)
+        application = app.create_app(
+            database,
+            starter,
+            config=config,
+            planner=planner,
+            simulator=simulator,
+            describer=Temporals(client),
+        )
         await stack.enter_async_context(application.router.lifespan_context(application))
         workspace_id, token = await _workspace(database, "acme")
         public = await stack.enter_async_context(_client(application))
