@@ -36,6 +36,7 @@ from api.routes import (
     steps,
     versions,
     webhook_endpoints,
+    why,
     workflows,
     workspaces,
 )
@@ -64,6 +65,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     bulk.router,
     steps.router,
     attempts.router,
+    why.router,
     logs.router,
     leads.router,
     pipeline.router,

@@ -67,17 +67,15 @@ async def stand(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -
     if found is None:
         return None
     run = found.row
-    query = select(Workflow.name, Workflow.status).where(
-        Workflow.workspace_id == workspace_id, Workflow.id == run.workflow_id
+    cursor = (MirrorCursor.workspace_id == workspace_id) & (MirrorCursor.execution_id == execution_id)
+    query = (
+        select(Workflow.name, Workflow.status, MirrorCursor.state)
+        .outerjoin(MirrorCursor, cursor)
+        .where(Workflow.workspace_id == workspace_id, Workflow.id == run.workflow_id)
     )
-    name, status = (await session.execute(query)).one()
+    name, status, state = (await session.execute(query)).one()
     if run.status not in OPEN_STATUSES:
         return Stand(run, found.version, name, status)
-    state = await session.scalar(
-        select(MirrorCursor.state).where(
-            MirrorCursor.workspace_id == workspace_id, MirrorCursor.execution_id == execution_id
-        )
-    )
     given = {"workspace_id": workspace_id, "workflow_id": run.workflow_id}
     rows = await fetch(session, NODES, {**given, "version_id": run.workflow_version_id})
     nodes = {node_id: NodeFacts(type_, label or "", retry or {}) for node_id, type_, label, retry in rows}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -33,11 +34,13 @@ from workflows.messages import StepError
 
 PATIENCE = 1.5
 """Seconds that whoever looks at a run waits for Temporal, whatever is asked."""
+PAUSE = 2.0
+"""Seconds during which nobody waits for a Temporal that did not answer."""
 POLLED_WITHIN = timedelta(seconds=75)
 """A worker with a free slot asks for work at least once a minute (the server's long poll)."""
 UNDER_WAY = timedelta(seconds=2)
 """What was scheduled so lately is on its way to a worker."""
-UNREACHABLE, UNKNOWN = "temporal_unreachable", "run_unknown"
+UNREACHABLE, UNKNOWN, OVER = "temporal_unreachable", "run_unknown", "run_over"
 
 State = Literal["scheduled", "running", "paused", "cancelling"]
 STATES: Mapping[int, State] = {
@@ -118,20 +121,28 @@ class Temporals:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._away_until = 0.0
 
     async def look(self, execution_id: UUID) -> Described:
         """Describe a run, and whether anybody serves the queues it waits in."""
+        if monotonic() < self._away_until:
+            raise Unseen(UNREACHABLE)
         try:
             async with asyncio.timeout(PATIENCE):
                 answer = await self._describe(execution_id)
                 found = await self._read(answer)
                 return await self._with_pollers(found)
         except RPCError as error:
-            away = error.status != RPCStatusCode.NOT_FOUND
-            raise Unseen(UNREACHABLE if away else UNKNOWN) from error
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise Unseen(UNKNOWN) from error
+            raise self._away() from error
         # A lazy client whose server is away raises RuntimeError.
         except (TimeoutError, RuntimeError, OSError) as error:
-            raise Unseen(UNREACHABLE) from error
+            raise self._away() from error
+
+    def _away(self) -> Unseen:
+        self._away_until = monotonic() + PAUSE
+        return Unseen(UNREACHABLE)
 
     async def _describe(self, execution_id: UUID) -> DescribeWorkflowExecutionResponse:
         request = DescribeWorkflowExecutionRequest(

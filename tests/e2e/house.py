@@ -197,13 +197,15 @@ async def built(
         )
         planner = Planner(database, client, task_queue=task_queue)
         simulator = Simulator(imagined, task_queue=task_queue)
+        # Of its own, so that tests which count the mirror's calls count no viewer's.
+        viewing = await temporal.connect(temporal_address)
         application = app.create_app(
             database,
             starter,
             config=config,
             planner=planner,
             simulator=simulator,
-            describer=Temporals(client),
+            describer=Temporals(viewing),
         )
         await stack.enter_async_context(application.router.lifespan_context(application))
         workspace_id, token = await _workspace(database, "acme")

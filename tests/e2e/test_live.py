@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.e2e.graphs import chain, node
-from tests.e2e.house import House, ok
+from tests.e2e.house import EMAIL, House, ok
 
 pytestmark = pytest.mark.anyio
 
@@ -78,3 +78,95 @@ async def test_the_attempt_under_way_names_its_worker(house: House):
     await house.ended(execution_id)
     after = (await ok(house.api.get(path))).json()["data"]
     assert [(each["attempt"], each["status"]) for each in after] == [(1, "failed"), (2, "succeeded")]
+
+
+async def why(house: House, execution_id: UUID) -> dict[str, Any]:
+    """Ask why a run is where it is."""
+    told: dict[str, Any] = (await ok(house.api.get(f"/v1/executions/{execution_id}/why"))).json()
+    return told
+
+
+async def waiting(house: House, execution_id: UUID, kind: str) -> dict[str, Any]:
+    """Wait until a run waits for one thing of this kind, and return that."""
+
+    def holds(run: dict[str, Any]) -> bool:
+        return run["live"] is not None and [each["kind"] for each in run["live"]["waits"]] == [kind]
+
+    run = await house.until(execution_id, holds)
+    assert run["live_missing"] is None
+    only: dict[str, Any] = run["live"]["waits"][0]
+    return only
+
+
+async def test_a_run_tells_what_it_waits_for_until_it_is_over(house: House):
+    graph = chain(
+        FORM,
+        node("ask", "LOGIC_APPROVAL", "Ask the boss", message="ok?", timeout="P1D"),
+        node("nap", "LOGIC_DELAY", "Nap", duration="P1D"),
+    )
+    execution_id = await house.submit(await house.workflow(graph), PERSON)
+    ask = await waiting(house, execution_id, "approval")
+    assert (ask["label"], ask["node_id"]) == ("Ask the boss", "ask")
+    assert ask["since"] < ask["until"]
+    assert (await why(house, execution_id))["sentence"].startswith("Waiting for a decision at “Ask the boss”")
+
+    await ok(house.api.post(f"/v1/executions/{execution_id}/pause"))
+    await house.until(execution_id, lambda run: run["status_reason"] == "paused")
+    told = await why(house, execution_id)
+    assert told["code"] == "paused"
+    assert told["facts"]["paused_by"].startswith("api key ")
+    await ok(house.api.post(f"/v1/executions/{execution_id}/resume"))
+
+    body = {"step": ask["step_id"], "approved": True}
+    await ok(house.api.post(f"/v1/executions/{execution_id}/approvals", json=body))
+    nap = await waiting(house, execution_id, "timer")
+    assert (nap["label"], (await why(house, execution_id))["code"]) == ("Nap", "sleeping")
+
+    await ok(house.api.post(f"/v1/executions/{execution_id}/cancel"))
+    run = await house.ended(execution_id)
+    assert (run["live"], run["live_missing"]) == (None, "run_over")
+    assert (await why(house, execution_id))["sentence"].startswith("Cancelled on request at")
+
+
+async def test_a_retry_is_told_with_its_number_time_and_error(house: House):
+    house.target.answers.extend([503] * 9)
+    execution_id, _ = await called(house, calling(house, initialSeconds=300, maxAttempts=4))
+    retry = await waiting(house, execution_id, "retry")
+    assert (retry["attempt"], retry["max_attempts"]) == (2, 4)
+    assert retry["last_error"] == {"type": "http_status", "message": "The service answered 503."}
+    assert retry["until"] == retry["next_attempt_at"] > retry["since"]
+    told = await why(house, execution_id)
+    assert told["code"] == "retrying"
+    assert told["sentence"].startswith("Retrying “Ask the bank”: attempt 2 of 4 is due at")
+    await ok(house.api.post(f"/v1/executions/{execution_id}/cancel"))
+    await house.ended(execution_id)
+
+
+async def test_an_attempt_under_way_is_told_with_worker_and_time_limit(house: House):
+    house.target.answers.append(503)
+    house.target.held = held = asyncio.Event()
+    held.set()
+    execution_id, path = await called(house, calling(house, initialSeconds=1))
+    await until(lambda: house.api.get(path), lambda page: len(page["data"]) == 2)
+    held.clear()
+    work = await waiting(house, execution_id, "activity")
+    assert (work["attempt"], work["worker"]) == (2, house.temporal.identity)
+    assert work["until"] > work["since"]
+    assert (await why(house, execution_id))["sentence"].endswith("attempt 2 of 5.")
+    held.set()
+    await house.ended(execution_id)
+
+
+async def test_a_held_step_waits_for_somebody(house: House):
+    phone = {"field_key": "phone", "label": "Phone", "field_type": "TEXT"}
+    change = node("change", "ACTION_UPDATE_LEAD", "Change", set={"company": "{{ lead.phone }}"})
+    workflow = await house.workflow(chain(FORM, change), fields=(EMAIL, phone))
+    await ok(house.api.patch(f"/v1/workflows/{workflow['id']}", json={"settings": {"hold_failures": True}}))
+    execution_id = await house.submit(workflow, PERSON)
+    await house.until(execution_id, lambda run: run["status_reason"] == "step_held")
+    held = await waiting(house, execution_id, "held")
+    assert held["last_error"]["type"] == "template_error"
+    told = await why(house, execution_id)
+    assert (told["code"], told["facts"]["step_id"]) == ("held", held["step_id"])
+    await ok(house.api.post(f"/v1/executions/{execution_id}/steps/{held['step_id']}/skip"))
+    assert (await house.ended(execution_id))["status"] == "completed"
