@@ -136,6 +136,8 @@ def _cancelled(stand: Stand) -> Answer:
         # Through the API it leaves its time; an operator's cancel in Temporal leaves nothing but itself.
         by = "on request" if run.cancel_requested_at is not None else "from outside FlowTrack"
         return "cancelled", f"Cancelled {by}{_at(run.finished_at)}.", facts
+    if cause.startswith("cancelled "):
+        return "cancelled", f"C{cause[1:]}{_at(run.finished_at)}.", facts
     return "cancelled", f"Cancelled{_at(run.finished_at)}: {cause.replace('_', ' ')}.", facts
 
 

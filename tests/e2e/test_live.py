@@ -125,7 +125,7 @@ async def test_a_run_tells_what_it_waits_for_until_it_is_over(house: House):
     await ok(house.api.post(f"/v1/executions/{execution_id}/cancel"))
     run = await house.ended(execution_id)
     assert (run["live"], run["live_missing"]) == (None, "run_over")
-    assert (await why(house, execution_id))["sentence"].startswith("Cancelled on request at")
+    assert (await why(house, execution_id))["sentence"].startswith("Cancelled through the API at")
 
 
 async def test_a_retry_is_told_with_its_number_time_and_error(house: House):

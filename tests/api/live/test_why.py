@@ -73,6 +73,13 @@ CASES: list[tuple[str, Stand, Sequence[Wait], dict[str, Any], str]] = [
         {},
         "Cancelled on request at 2026-01-31 12:01:00 UTC.",
     ),
+    (
+        "cancelled",
+        stand("cancelled", error={"message": "cancelled through the API"}, finished_at=T0),
+        (),
+        {},
+        "Cancelled through the API at 2026-01-31 12:00:00 UTC.",
+    ),
     ("cancelled", stand("cancelled"), (), {}, "Cancelled from outside FlowTrack."),
     (
         "cancelled",
