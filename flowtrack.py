@@ -175,6 +175,7 @@ def api(chosen: argparse.Namespace) -> int:
 async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") -> None:
     from api import app, server
     from api.dispatcher import Dispatcher
+    from api.live.describer import Temporals
     from api.metrics import Metrics, Rows
     from api.mirror.mirror import Mirror
     from api.mirror.pace import Pace
@@ -231,6 +232,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         simulator=Simulator(imagined, task_queue=config.task_queue),
         metrics=metrics,
         tracer=traced.tracer if traced else None,
+        describer=Temporals(client),
         lifespan_tasks=tasks,
     )
     rows = Rows(beside, metrics.registry)

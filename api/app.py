@@ -13,11 +13,13 @@ from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms
 from api.deps import Config, Planner, Platform, Simulator, Starter
+from api.live.describer import Describer, Nobody
 from api.metrics import Metrics
 from api.pages import reference
 from api.requests import Requests
 from api.routes import (
     api_keys,
+    attempts,
     bulk,
     control,
     executions,
@@ -36,6 +38,7 @@ from api.routes import (
     steps,
     versions,
     webhook_endpoints,
+    why,
     workflows,
     workspaces,
 )
@@ -63,6 +66,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     reruns.router,
     bulk.router,
     steps.router,
+    attempts.router,
+    why.router,
     logs.router,
     leads.router,
     pipeline.router,
@@ -85,6 +90,7 @@ def create_app(
     simulator: Simulator | None = None,
     metrics: Metrics | None = None,
     tracer: Tracer | None = None,
+    describer: Describer | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
@@ -95,6 +101,7 @@ def create_app(
         planner,
         simulator,
         metrics=metrics or Metrics(),
+        describer=describer or Nobody(),
         traffic=traffic or Traffic(),
     )
     app = FastAPI(

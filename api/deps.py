@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities.clients import addresses
 from api.auth import Authenticated
 from api.desk import Desk
+from api.live.describer import Describer, Nobody
 from api.metrics import Metrics
 from api.mirror.events import Event
 from api.simulation.script import Course, Scripted
@@ -162,6 +163,7 @@ class Platform:
     config: Config
     planner: Planner | None = None
     simulator: Simulator | None = None
+    describer: Describer = field(default_factory=Nobody)
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
     traffic: Traffic = field(default_factory=Traffic)

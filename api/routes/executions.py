@@ -18,9 +18,11 @@ from api.cancels import Cancels
 from api.cursors import OurPaging, Page, Window
 from api.deps import Config, OurPlatform, Platform, Session
 from api.idempotency import Idempotent, Made
+from api.live.sight import Live, Sight, look
 from api.schemas import Data, Given, Id, JsonObject, Shown
 from db import cancels, leads, runs
 from db import listing as stored
+from db.models import WorkflowExecution
 from db.models.executions import OPEN_STATUSES
 from workflows import schemas
 from workflows.problems import pointer
@@ -47,6 +49,11 @@ class TemporalRun(BaseModel):
         """Name an execution's run."""
         name = workflow_id_of(execution_id)
         return cls(workflow_id=name, run_id=run_id, url=config.run_url(name, run_id))
+
+    @classmethod
+    def of_row(cls, config: Config, row: WorkflowExecution) -> "TemporalRun":
+        """Name the run that an execution's row names."""
+        return cls.of(config, row.id, row.temporal_run_id)
 
 
 class ExecutionStarted(BaseModel):
@@ -87,9 +94,30 @@ class ExecutionShown(Shown):
     def of(cls, found: stored.Execution, config: Config) -> "ExecutionShown":
         """Show a stored execution."""
         row = found.row
-        own = {name: getattr(row, name) for name in cls.model_fields if name not in ("version", "temporal")}
-        run = TemporalRun.of(config, row.id, row.temporal_run_id)
-        return cls(**own, version=found.version, temporal=run)
+        return cls(**cls._columns(row), version=found.version, temporal=TemporalRun.of_row(config, row))
+
+    @staticmethod
+    def _columns(row: WorkflowExecution) -> dict[str, Any]:
+        made = ("version", "temporal")
+        return {name: getattr(row, name) for name in ExecutionShown.model_fields if name not in made}
+
+
+class ExecutionSeen(ExecutionShown):
+    """An execution, and what it waits for."""
+
+    model_config = ConfigDict(title="ExecutionWithLive", from_attributes=True)
+
+    live: Live | None = Field(None, description="While the run is open and Temporal answers.")
+    live_missing: Literal["run_over", "not_started", "temporal_unreachable", "run_unknown"] | None = Field(
+        None, description="Why there is no `live`."
+    )
+
+    @classmethod
+    def of_sight(cls, sight: Sight, config: Config) -> "ExecutionSeen":
+        """Show a run that was looked at."""
+        row, told = sight.stand.run, {"live": sight.live, "live_missing": sight.missing}
+        run = TemporalRun.of_row(config, row)
+        return cls(**cls._columns(row), version=sight.stand.version, temporal=run, **told)
 
 
 class ExecutionPage(Page[ExecutionShown]):
@@ -184,14 +212,12 @@ async def executions_list(
 
 
 @router.get("/v1/executions/{execution_id}", summary="Read an execution")
-async def execution_show(
-    execution_id: Id, caller: Reader, session: Session, platform: OurPlatform
-) -> ExecutionShown:
-    """Its state as last seen in Temporal's history."""
-    found = await stored.execution(session, caller.workspace_id, execution_id)
-    if found is None:
+async def execution_show(execution_id: Id, caller: Reader, platform: OurPlatform) -> ExecutionSeen:
+    """Its state as last seen in Temporal's history, and what it waits for at this moment."""
+    sight = await look(platform.database, platform.describer, caller.workspace_id, execution_id)
+    if sight is None:
         raise errors.NotFound()
-    return ExecutionShown.of(found, platform.config)
+    return ExecutionSeen.of_sight(sight, platform.config)
 
 
 @router.post(

@@ -18,6 +18,7 @@ from activities.interceptors import MirrorInterceptor
 from activities.world import World
 from api import app
 from api.dispatcher import Dispatcher
+from api.live.describer import Temporals
 from api.metrics import Metrics
 from api.mirror.mirror import Mirror
 from api.planner import Planner
@@ -213,6 +214,8 @@ async def built(
         )
         planner = Planner(database, client, task_queue=task_queue)
         simulator = Simulator(imagined, task_queue=task_queue)
+        # Of its own, so that tests which count the mirror's calls count no viewer's.
+        viewing = await temporal.connect(temporal_address)
         application = app.create_app(
             database,
             starter,
@@ -221,6 +224,7 @@ async def built(
             simulator=simulator,
             metrics=metrics,
             tracer=traced.tracer if traced else None,
+            describer=Temporals(viewing),
         )
         await stack.enter_async_context(application.router.lifespan_context(application))
         workspace_id, token = await _workspace(database, "acme")
