@@ -181,7 +181,7 @@ async def _serve(settings: "Settings") -> None:
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     # A pool of its own: what happens beside the requests must not keep a form waiting for a connection.
     beside = Database(settings.database_url, pool_size=settings.database_pool_size)
-    client = await _temporal(settings)
+    client = await _temporal(settings, watched=True)
     name = f"{socket.gethostname()}:{os.getpid()}"
     config = app.Config(
         public_url=settings.public_url,
@@ -210,6 +210,7 @@ async def _serve(settings: "Settings") -> None:
         planner=planner,
         traffic=traffic,
         simulator=Simulator(imagined, task_queue=config.task_queue),
+        closed=mirror.closed,
         lifespan_tasks=tasks,
     )
     try:
@@ -219,8 +220,11 @@ async def _serve(settings: "Settings") -> None:
         await database.close()
 
 
-async def _temporal(settings: "Settings", namespace: str | None = None) -> "Client":
+async def _temporal(settings: "Settings", namespace: str | None = None, *, watched: bool = False) -> "Client":
     from activities.clients import temporal
+    from activities.clients.callbacks import Callbacks
+
+    url = settings.closes_url if watched else None
 
     # Without Temporal the API still takes forms: the client connects when it is first needed.
     return await temporal.connect(
@@ -229,6 +233,7 @@ async def _temporal(settings: "Settings", namespace: str | None = None) -> "Clie
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
         lazy=True,
+        callbacks=Callbacks(url, settings.master_key_bytes) if url else None,
     )
 
 

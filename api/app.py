@@ -11,12 +11,13 @@ from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms
-from api.deps import Config, Planner, Platform, Simulator, Starter
+from api.deps import Closed, Config, Planner, Platform, Simulator, Starter, nobody_told
 from api.pages import reference
 from api.requests import Requests
 from api.routes import (
     api_keys,
     bulk,
+    closes,
     control,
     executions,
     form_fields,
@@ -68,6 +69,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     quotas.router,
     workspaces.router,
     api_keys.router,
+    closes.router,
 )
 DRAIN = 5.0
 """Seconds that starts under way are waited for at the end; what is cut off stays queued."""
@@ -81,10 +83,16 @@ def create_app(
     planner: Planner | None = None,
     traffic: Traffic | None = None,
     simulator: Simulator | None = None,
+    closed: Closed = nobody_told,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
-    """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
-    platform = Platform(database, starter, config, planner, simulator, traffic=traffic or Traffic())
+    """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it.
+
+    `closed` is called when Temporal says that a run has closed.
+    """
+    platform = Platform(
+        database, starter, config, planner, simulator, traffic=traffic or Traffic(), closed=closed
+    )
     app = FastAPI(
         title="FlowTrack",
         version=config.version,

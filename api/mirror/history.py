@@ -18,12 +18,12 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.clients.runs import execution_of, workflow_id_of
 from api.mirror.decoding import decode, time_of
 from api.mirror.events import Event
 
 Answer = TypeVar("Answer")
 
-PREFIX = "execution-"
 BATCHES = 4
 """Transactions in the first page; the further ones grow, for a reader that is far behind."""
 TIMEOUT = timedelta(seconds=5)
@@ -55,19 +55,6 @@ class Seen:
     closed_at: datetime
 
 
-def workflow_id(execution_id: UUID) -> str:
-    """Name the Temporal workflow of an execution."""
-    return f"{PREFIX}{execution_id}"
-
-
-def execution_of(workflow: str) -> UUID | None:
-    """Read the execution out of a workflow id; None for workflows that are not executions."""
-    try:
-        return UUID(workflow.removeprefix(PREFIX)) if workflow.startswith(PREFIX) else None
-    except ValueError:
-        return None
-
-
 class Histories:
     """Reads runs through one Temporal client; its converter decodes what they hold."""
 
@@ -92,7 +79,7 @@ class Histories:
         """Read a run's first event."""
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=workflow_id(execution_id), run_id=run_id),
+            execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id), run_id=run_id),
             maximum_page_size=1,
         )
         answer = await _ask(self._client.workflow_service.get_workflow_execution_history, request)
@@ -102,7 +89,7 @@ class Histories:
         """Name the execution's current run."""
         request = DescribeWorkflowExecutionRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=workflow_id(execution_id)),
+            execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id)),
         )
         answer = await _ask(self._client.workflow_service.describe_workflow_execution, request)
         return answer.workflow_execution_info.execution.run_id
@@ -136,7 +123,7 @@ class Histories:
     async def _page(self, execution_id: UUID, run_id: str, token: bytes, batches: int) -> Page:
         request = GetWorkflowExecutionHistoryReverseRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=workflow_id(execution_id), run_id=run_id),
+            execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id), run_id=run_id),
             maximum_page_size=batches,
             next_page_token=token,
         )

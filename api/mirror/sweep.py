@@ -45,7 +45,7 @@ class Sweep:
         """Sweep once; `everything` looks at all open executions, however lately they were looked at."""
         began = datetime.now(UTC)
         async for run in self._histories.closed_since(self._watermark - self._pace.overlap):
-            if not self._follower.knows_closed(run.execution_id, run.run_id):
+            if not self._follower.knows(run.execution_id, run_id=run.run_id):
                 self._hint(run.execution_id)
         self._watermark = began
         await self._look_at_open(began, self._pace.silence if not everything else timedelta())

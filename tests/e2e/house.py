@@ -14,6 +14,7 @@ from temporalio.client import Client as TemporalClient
 
 import worker
 from activities.clients import addresses, http, temporal
+from activities.clients.callbacks import Callbacks
 from activities.interceptors import MirrorInterceptor
 from activities.world import World
 from api import app
@@ -27,6 +28,7 @@ from db.session import Database
 from local import mail
 from local.temporal import SIMULATIONS
 from tests.e2e.target import Target
+from tests.serving import served
 
 MASTER_KEY = bytes(range(32))
 ENDED = ("completed", "failed", "cancelled")
@@ -196,8 +198,11 @@ async def built(
         )
         planner = Planner(database, client, task_queue=task_queue)
         simulator = Simulator(imagined, task_queue=task_queue)
-        application = app.create_app(database, starter, config=config, planner=planner, simulator=simulator)
+        application = app.create_app(
+            database, starter, config=config, planner=planner, simulator=simulator, closed=mirror.closed
+        )
         await stack.enter_async_context(application.router.lifespan_context(application))
+        Callbacks(await stack.enter_async_context(served(application)), MASTER_KEY).attach(client)
         workspace_id, token = await _workspace(database, "acme")
         public = await stack.enter_async_context(_client(application))
         api = await stack.enter_async_context(_client(application, token))
