@@ -192,7 +192,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     metrics = Metrics()
     for pool, opened in (("requests", database), ("beside", beside)):
         metrics.watch(pool, opened.engine, size=settings.database_pool_size)
-    client = await _temporal(settings, traced=traced)
+    client = await _temporal(settings, traced=traced, watched=True)
     name = f"{socket.gethostname()}:{os.getpid()}"
     config = app.Config(
         public_url=settings.public_url,
@@ -233,6 +233,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         metrics=metrics,
         tracer=traced.tracer if traced else None,
         describer=Temporals(client),
+        closed=mirror.closed,
         lifespan_tasks=tasks,
     )
     rows = Rows(beside, metrics.registry)
@@ -246,9 +247,16 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
 
 
 async def _temporal(
-    settings: "Settings", namespace: str | None = None, *, traced: "Traces | None" = None
+    settings: "Settings",
+    namespace: str | None = None,
+    *,
+    traced: "Traces | None" = None,
+    watched: bool = False,
 ) -> "Client":
     from activities.clients import temporal
+    from activities.clients.callbacks import Callbacks
+
+    url = settings.closes_url if watched else None
 
     # Without Temporal the API still takes forms: the client connects when it is first needed.
     return await temporal.connect(
@@ -258,6 +266,7 @@ async def _temporal(
         api_key=settings.temporal_token,
         interceptors=[traced.interceptor] if traced else [],
         lazy=True,
+        callbacks=Callbacks(url, settings.master_key_bytes) if url else None,
     )
 
 

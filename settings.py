@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     public_url: PublicURL = "http://127.0.0.1:8000"
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
+    callback_url: PublicURL | None = None
 
     # Off by default: numbers over all workspaces are the operator's alone.
     metrics_port: Port | None = None
@@ -152,6 +153,15 @@ class Settings(BaseSettings):
         if self.allow_private_destinations is None:
             return self.env is Environment.DEVELOPMENT
         return self.allow_private_destinations
+
+    @property
+    def closes_url(self) -> str | None:
+        """Give where Temporal tells the API of closed runs; in development it is on the same machine."""
+        if self.callback_url is not None or self.env is not Environment.DEVELOPMENT or not self.api_port:
+            return self.callback_url
+        # Where it listens on every address it is reached by the machine's own.
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.api_host, self.api_host)  # noqa: S104
+        return f"http://{host}:{self.api_port}"
 
     @property
     def temporal_token(self) -> str | None:

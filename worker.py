@@ -27,6 +27,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.begin import Begin
 from activities.clients import addresses, http, schedules, smtp, temporal
 from activities.clients.addresses import Destination
+from activities.clients.callbacks import Callbacks
 from activities.containment import left_behind
 from activities.deliveries import Deliveries
 from activities.interceptors import HINT, MirrorInterceptor
@@ -111,7 +112,7 @@ class _Sandboxed(WorkflowInstance):
     def __init__(self, inside: WorkflowInstance, det: WorkflowInstanceDetails) -> None:
         self._inside = inside
         self._hint: Callable[..., None] | None = det.extern_functions.get(HINT)
-        self._workflow_id = det.info.workflow_id
+        self._workflow_id, self._run_id = det.info.workflow_id, det.info.run_id
         self._under_way = 0
         """Local activities: the task is not over before they are."""
         self._is_told = False
@@ -126,7 +127,7 @@ class _Sandboxed(WorkflowInstance):
         )
         ends = not self._under_way or not ENDINGS.isdisjoint(names)
         if self._hint is not None and not act.is_replaying and (ends or not self._is_told):
-            self._hint(self._workflow_id, soon=ends)
+            self._hint(self._workflow_id, self._run_id, soon=ends)
             self._is_told = not ends
         return completion
 
@@ -276,12 +277,14 @@ async def connected(
     metrics = Metrics()
     metrics.watch(database.engine, size=settings.database_pool_size)
     mirror = MirrorInterceptor(database, metrics)
+    url = settings.closes_url
     client = await temporal.connect(
         settings.temporal_address,
         settings.temporal_namespace,
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
         interceptors=[mirror, traced.interceptor] if traced else [mirror],
+        callbacks=Callbacks(url, settings.master_key_bytes) if url else None,
     )
     mailer, caller = mail_client(settings.smtp_url), http.Client(destinations(settings))
     world = World(

@@ -28,6 +28,7 @@ from uuid_utils.compat import uuid7
 
 from activities.metrics import Metrics
 from db import logs, mirrors
+from db.mirrors import Hint
 from db.session import Database
 from workflows.graph import split_key
 from workflows.messages import StepInput
@@ -56,8 +57,8 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     def __init__(self, database: Database, metrics: Metrics | None = None) -> None:
         self._database = database
         self.metrics = metrics or Metrics()
-        self._hints: dict[UUID, None] = {}
-        self._later: dict[UUID, asyncio.TimerHandle] = {}
+        self._hints: dict[Hint, None] = {}
+        self._later: dict[Hint, asyncio.TimerHandle] = {}
         self._attempts: deque[tuple[UUID, dict[str, Any]]] = deque(maxlen=MOST)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
@@ -73,7 +74,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         given.unsafe_extern_functions[HINT] = self.hint
         return None
 
-    def hint(self, workflow_id: str, *, soon: bool = True) -> None:
+    def hint(self, workflow_id: str, run_id: str, *, soon: bool = True) -> None:
         """Note that a run moves on; called from the threads that workflows run on.
 
         History grows with the end of a workflow task. To look before that costs a read and finds nothing, so
@@ -83,20 +84,21 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             return
         with suppress(ValueError, RuntimeError):
             execution_id = UUID(workflow_id.removeprefix(PREFIX))
-            self._loop.call_soon_threadsafe(self._note if soon else self._postpone, execution_id)
+            hint = Hint(execution_id, run_id)
+            self._loop.call_soon_threadsafe(self._note if soon else self._postpone, hint)
 
-    def _note(self, execution_id: UUID) -> None:
-        later = self._later.pop(execution_id, None)
+    def _note(self, hint: Hint) -> None:
+        later = self._later.pop(hint, None)
         if later is not None:
             later.cancel()
         if len(self._hints) < MOST:
-            self._hints[execution_id] = None
+            self._hints[hint] = None
             self._news.set()
 
-    def _postpone(self, execution_id: UUID) -> None:
-        if execution_id not in self._later and len(self._later) < MOST:
+    def _postpone(self, hint: Hint) -> None:
+        if hint not in self._later and len(self._later) < MOST:
             loop = asyncio.get_running_loop()
-            self._later[execution_id] = loop.call_later(LATER, self._note, execution_id)
+            self._later[hint] = loop.call_later(LATER, self._note, hint)
 
     def record(self, workspace_id: UUID, row: dict[str, Any]) -> None:
         """Note an attempt."""
@@ -114,8 +116,8 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            for execution_id in list(self._later):
-                self._note(execution_id)
+            for hint in list(self._later):
+                self._note(hint)
             await self._send()
             self._loop = None
 
@@ -153,10 +155,10 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             self._attempts.extendleft(reversed(attempts))
         return True
 
-    async def _send_hints(self, execution_ids: list[UUID]) -> None:
-        if execution_ids:
+    async def _send_hints(self, hints: list[Hint]) -> None:
+        if hints:
             async with self._database.door() as session:
-                await mirrors.hint(session, execution_ids)
+                await mirrors.hint(session, hints)
 
     async def _send_attempts(self, attempts: list[tuple[UUID, dict[str, Any]]]) -> None:
         """Send, and take from the list, those of the first one's workspace."""

@@ -12,7 +12,7 @@ from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms
-from api.deps import Config, Planner, Platform, Simulator, Starter
+from api.deps import Closed, Config, Planner, Platform, Simulator, Starter, nobody_told
 from api.live.describer import Describer, Nobody
 from api.metrics import Metrics
 from api.pages import reference
@@ -21,6 +21,7 @@ from api.routes import (
     api_keys,
     attempts,
     bulk,
+    closes,
     control,
     executions,
     form_fields,
@@ -75,6 +76,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     quotas.router,
     workspaces.router,
     api_keys.router,
+    closes.router,
 )
 DRAIN = 5.0
 """Seconds that starts under way are waited for at the end; what is cut off stays queued."""
@@ -91,9 +93,13 @@ def create_app(
     metrics: Metrics | None = None,
     tracer: Tracer | None = None,
     describer: Describer | None = None,
+    closed: Closed = nobody_told,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
-    """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it."""
+    """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it.
+
+    `closed` is called when Temporal says that a run has closed.
+    """
     platform = Platform(
         database,
         starter,
@@ -103,6 +109,7 @@ def create_app(
         metrics=metrics or Metrics(),
         describer=describer or Nobody(),
         traffic=traffic or Traffic(),
+        closed=closed,
     )
     app = FastAPI(
         title="FlowTrack",

@@ -1,8 +1,9 @@
 """What the handlers are handed: configuration, the starter's shape, the platform, a transaction."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from hmac import digest
 from typing import Annotated, Any, Protocol
 from uuid import UUID
@@ -71,6 +72,14 @@ class Config:
     def destinations(self) -> addresses.Destination:
         """Say where tenants' webhooks may go."""
         return addresses.DEVELOPMENT if self.allow_private_destinations else addresses.PRODUCTION
+
+
+Closed = Callable[[UUID, datetime | None], None]
+"""Is told which execution closed, and when if that is known."""
+
+
+def nobody_told(execution_id: UUID, at: datetime | None) -> None:
+    """Stand in for a mirror where there is none."""
 
 
 class Starter(Protocol):
@@ -167,6 +176,7 @@ class Platform:
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
     traffic: Traffic = field(default_factory=Traffic)
+    closed: Closed = nobody_told
     desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ DOORS = frozenset(
         "door_save_user",
         "door_scheduled_workflows",
         "door_suspects",
+        "door_unmirrored",
         "door_workspace_by_intake_email",
         "door_workspace_by_slug",
         "door_workspace_by_stripe",
@@ -126,6 +127,15 @@ class OpenExecution:
     execution_id: UUID
     status: str
     temporal_run_id: str | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run of an execution as Temporal lists it, whoever's it is."""
+
+    execution_id: UUID
+    run_id: str
+    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,20 @@ async def open_executions(session: AsyncSession, *, silent_for: timedelta, limit
     values = {"silent_for": silent_for, "limit": limit}
     rows = await _rows(session, "door_open_executions(:silent_for, :limit)", values)
     return [OpenExecution(**row) for row in rows]
+
+
+async def unmirrored(session: AsyncSession, seen: Sequence[Seen]) -> list[UUID]:
+    """Tell which are executions of ours that the mirror does not know to have closed with that run.
+
+    Of open runs those count that took the place of one that the mirror knows.
+    """
+    call = "door_unmirrored(CAST(:ids AS uuid[]), CAST(:runs AS text[]), CAST(:open AS boolean[]))"
+    values = {
+        "ids": [run.execution_id for run in seen],
+        "runs": [run.run_id for run in seen],
+        "open": [run.is_open for run in seen],
+    }
+    return [row["execution_id"] for row in await _rows(session, call, values)]
 
 
 async def awaited_executions(

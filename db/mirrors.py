@@ -1,6 +1,7 @@
 """The mirror's place in an execution's history: one cursor per execution, moved by compare-and-set."""
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,15 @@ from db.models import MirrorCursor
 from db.session import driver_url, fetch, to_json
 
 CHANNEL = "flowtrack_hints"
-"""Where workers say that an execution moved on; the payload is its id."""
+"""Where workers say that an execution moved on; the payload is its id and that of its run."""
+
+
+@dataclass(frozen=True)
+class Hint:
+    """An execution moved on, in this run if that is known."""
+
+    execution_id: UUID
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,14 +162,14 @@ async def forget(session: AsyncSession, workspace_id: UUID, execution_id: UUID) 
     )
 
 
-async def hint(session: AsyncSession, execution_ids: Iterable[UUID]) -> None:
+async def hint(session: AsyncSession, hints: Iterable[Hint]) -> None:
     """Tell every mirror that these executions moved on, once the transaction commits."""
-    given = {"channel": CHANNEL, "ids": list(execution_ids)}
-    await fetch(session, "SELECT pg_notify(%(channel)s, id::text) FROM unnest(%(ids)s::uuid[]) AS id", given)
+    given = {"channel": CHANNEL, "hints": [f"{hint.execution_id} {hint.run_id}" for hint in hints]}
+    await fetch(session, "SELECT pg_notify(%(channel)s, hint) FROM unnest(%(hints)s::text[]) AS hint", given)
 
 
-async def listen(url: str | URL) -> AsyncGenerator[UUID | None]:
-    """Yield None once hints are heard, and then the execution of every hint; ends with the connection."""
+async def listen(url: str | URL) -> AsyncGenerator[Hint | None]:
+    """Yield None once hints are heard, and then every hint; ends with the connection."""
     plain = driver_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     connection = await psycopg.AsyncConnection.connect(
         plain, autocommit=True, connect_timeout=5, keepalives_idle=30, application_name="flowtrack mirror"
@@ -169,7 +178,6 @@ async def listen(url: str | URL) -> AsyncGenerator[UUID | None]:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
         yield None
         async for notice in connection.notifies():
-            try:
-                yield UUID(notice.payload)
-            except ValueError:
-                continue
+            execution_id, _, run_id = notice.payload.partition(" ")
+            with suppress(ValueError):
+                yield Hint(UUID(execution_id), run_id)

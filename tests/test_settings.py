@@ -106,6 +106,28 @@ def test_migrations_use_their_own_login_where_there_is_one(monkeypatch):
     assert settings.load().admin_database_url == "postgresql+psycopg://owner@db/flowtrack"
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("127.0.0.1", "8001", "http://127.0.0.1:8001"),
+        ("0.0.0.0", "8000", "http://127.0.0.1:8000"),
+        ("::", "8000", "http://[::1]:8000"),
+        ("127.0.0.1", "0", None),
+    ],
+)
+def test_in_development_temporal_reaches_the_api_where_it_listens(monkeypatch, host, port, url):
+    monkeypatch.setenv("FLOWTRACK_API_HOST", host)
+    monkeypatch.setenv("FLOWTRACK_API_PORT", port)
+    assert settings.load().closes_url == url
+
+
+@pytest.mark.usefixtures("production")
+def test_in_production_temporal_is_told_where_it_reaches_the_api(monkeypatch):
+    assert settings.load().closes_url is None
+    monkeypatch.setenv("FLOWTRACK_CALLBACK_URL", "http://api.internal:8000/")
+    assert settings.load().closes_url == "http://api.internal:8000"
+
+
 def test_the_settings_do_not_change_once_they_are_read():
     with pytest.raises(ValidationError):
         settings.load().api_port = 1  # type: ignore[misc] # the very thing that is refused

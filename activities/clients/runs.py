@@ -35,6 +35,7 @@ from workflows.failures import WITHDRAWN
 from workflows.messages import ExecutionInput, ExecutionResult, Heard
 
 RPC_TIMEOUT = timedelta(seconds=5)
+PREFIX = "execution-"
 TOO_MUCH = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.RESOURCE_EXHAUSTED)
 """What Temporal says to more than it takes, and also to other things."""
 START_CAP = 2 * 1024 * 1024 - 4096
@@ -163,7 +164,15 @@ def unless_not_found(error: RPCError) -> bool:
 
 def workflow_id_of(execution_id: UUID) -> str:
     """Name an execution's Temporal workflow."""
-    return f"execution-{execution_id}"
+    return f"{PREFIX}{execution_id}"
+
+
+def execution_of(workflow_id: str) -> UUID | None:
+    """Read the execution out of a workflow's name; None for workflows that are not executions."""
+    try:
+        return UUID(workflow_id.removeprefix(PREFIX)) if workflow_id.startswith(PREFIX) else None
+    except ValueError:
+        return None
 
 
 def search_attributes(given: ExecutionInput) -> TypedSearchAttributes:

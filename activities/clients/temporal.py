@@ -18,6 +18,8 @@ from temporalio.converter import DataConverter
 from temporalio.runtime import Runtime
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConfig
 
+from activities.clients.callbacks import Callbacks
+
 SEARCH_ATTRIBUTES = (
     "FlowTrackWorkspaceId",
     "FlowTrackWorkflowId",
@@ -45,9 +47,13 @@ async def connect(
     data_converter: DataConverter = pydantic_data_converter,
     runtime: Runtime | None = None,
     identity: str | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Client:
-    """Connect to a namespace; a lazy client comes up while the server is down, but runs no worker."""
-    return await Client.connect(
+    """Connect to a namespace; a lazy client comes up while the server is down, but runs no worker.
+
+    With `callbacks`, executions that it starts tell the API when they close.
+    """
+    client = await Client.connect(
         address,
         namespace=namespace,
         lazy=lazy,
@@ -60,6 +66,9 @@ async def connect(
         # Between processes of one machine compression costs time and saves nothing.
         grpc_compression=GrpcCompression.NONE if _is_loopback(address) else GrpcCompression.GZIP,
     )
+    if callbacks is not None:
+        callbacks.attach(client)
+    return client
 
 
 @dataclass(frozen=True)

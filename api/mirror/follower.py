@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic
 from typing import TypeVar
 from uuid import UUID
 
@@ -24,12 +23,19 @@ KEPT = 256
 """Open executions whose projection stays in memory; the others are read from their cursor again."""
 REMEMBERED = 10_000
 """Closed executions that are known to be mirrored."""
-SETTLED = 1.0
-"""Seconds after a close in which a late hint is not worth a look."""
 
 
 class Superseded(Exception):
     """The run was reset: another one has taken its place."""
+
+
+@dataclass(frozen=True)
+class End:
+    """The last run of an execution that is mirrored to its end."""
+
+    run_id: str
+    at: datetime | None = None
+    """When it closed, if this follower saw that."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,12 @@ class Follower:
         self._database = database
         self._verbose = verbose
         self._tracks: OrderedDict[UUID, Track] = OrderedDict()
-        self._closed: OrderedDict[UUID, tuple[str, float]] = OrderedDict()
+        self._closed: OrderedDict[UUID, End] = OrderedDict()
         self._foreign: OrderedDict[UUID, bool] = OrderedDict()
 
     async def look(self, execution_id: UUID) -> Look:
         """Mirror what happened since the last look."""
-        if self._is_settled(execution_id):
+        if execution_id in self._foreign:
             return Look(closed=True)
         try:
             return await self._look(execution_id)
@@ -104,9 +110,17 @@ class Follower:
             return False
         return True
 
-    def knows_closed(self, execution_id: UUID, run_id: str) -> bool:
-        """Tell whether a run is known to have closed and to be mirrored to its end."""
-        return execution_id in self._closed and self._closed[execution_id][0] == run_id
+    def knows(self, execution_id: UUID, *, run_id: str = "", closed_at: datetime | None = None) -> bool:
+        """Tell whether this is no news: that run, or whatever closed by then, is mirrored to its end.
+
+        A run that took its place by a reset has another id, and closes later.
+        """
+        if execution_id in self._foreign:
+            return True
+        end = self._closed.get(execution_id)
+        if end is None or end.run_id == run_id:
+            return end is not None
+        return end.at is not None and closed_at is not None and end.at >= closed_at
 
     async def _look(self, execution_id: UUID) -> Look:
         # Taken out while it is worked on: a second look, or one after a failure, reads the stored cursor.
@@ -139,14 +153,14 @@ class Follower:
         if cursor is None or (cursor.closed and cursor.position.run_id != current):
             return await self._retell(execution_id, await self._story(execution_id, current))
         if cursor.closed:
-            remember(self._closed, execution_id, (current, monotonic()), most=REMEMBERED)
+            remember(self._closed, execution_id, End(current), most=REMEMBERED)
             return Look(closed=True)
         try:
             look = await self._advance(await self._thaw(execution_id, workspace_id, cursor))
         except UnknownRun:
             # The run it stands in has expired, while the one that continues it is still there.
             return await self._retell(execution_id, await self._story(execution_id, current))
-        if look.closed and not self.knows_closed(execution_id, current):
+        if look.closed and not self.knows(execution_id, run_id=current):
             # It closed, and yet there is another run: it was reset after its end.
             return await self._retell(execution_id, await self._story(execution_id, current))
         return look
@@ -243,21 +257,18 @@ class Follower:
 
     def _look_of(self, track: Track, *, advanced: bool = False) -> Look:
         """Keep what the next look needs."""
+        ended = track.projection.ended
         if track.is_over:
-            remember(self._closed, track.execution_id, (track.position.run_id, monotonic()), most=REMEMBERED)
+            end = End(track.position.run_id, ended.at if ended else None)
+            remember(self._closed, track.execution_id, end, most=REMEMBERED)
         else:
             remember(self._tracks, track.execution_id, track, most=KEPT)
-        ended = track.projection.ended
         return Look(
             advanced=advanced,
             closed=track.is_over,
             closed_at=ended.at if ended else None,
             has_kin=track.is_over and track.projection.has_kin,
         )
-
-    def _is_settled(self, execution_id: UUID) -> bool:
-        _, since = self._closed.get(execution_id, ("", -SETTLED))
-        return execution_id in self._foreign or monotonic() - since < SETTLED
 
 
 def remember(kept: OrderedDict[UUID, Kept], execution_id: UUID, value: Kept, *, most: int) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     GetWorkflowExecutionHistoryRequest,
@@ -18,12 +19,14 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.mirror.decoding import decode, time_of
+from activities.clients.callbacks import WATCHED
+from activities.clients.runs import execution_of, workflow_id_of
+from api.mirror.decoding import decode
 from api.mirror.events import Event
+from db.doors import Seen
 
 Answer = TypeVar("Answer")
 
-PREFIX = "execution-"
 BATCHES = 4
 """Transactions in the first page; the further ones grow, for a reader that is far behind."""
 TIMEOUT = timedelta(seconds=5)
@@ -44,28 +47,6 @@ class Page:
     def is_whole(self) -> bool:
         """Tell whether the run's first event is among them."""
         return bool(self.events) and self.events[0].event_id == 1
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A closed run as visibility lists it."""
-
-    execution_id: UUID
-    run_id: str
-    closed_at: datetime
-
-
-def workflow_id(execution_id: UUID) -> str:
-    """Name the Temporal workflow of an execution."""
-    return f"{PREFIX}{execution_id}"
-
-
-def execution_of(workflow: str) -> UUID | None:
-    """Read the execution out of a workflow id; None for workflows that are not executions."""
-    try:
-        return UUID(workflow.removeprefix(PREFIX)) if workflow.startswith(PREFIX) else None
-    except ValueError:
-        return None
 
 
 class Histories:
@@ -92,7 +73,7 @@ class Histories:
         """Read a run's first event."""
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=workflow_id(execution_id), run_id=run_id),
+            execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id), run_id=run_id),
             maximum_page_size=1,
         )
         answer = await _ask(self._client.workflow_service.get_workflow_execution_history, request)
@@ -102,28 +83,29 @@ class Histories:
         """Name the execution's current run."""
         request = DescribeWorkflowExecutionRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=workflow_id(execution_id)),
+            execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id)),
         )
         answer = await _ask(self._client.workflow_service.describe_workflow_execution, request)
         return answer.workflow_execution_info.execution.run_id
 
-    async def closed_since(self, moment: datetime) -> AsyncIterator[Seen]:
-        """List runs that closed since; a run that was continued as new is not over."""
-        continued = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW
+    async def moved_since(self, moment: datetime) -> AsyncIterator[list[Seen]]:
+        """List the runs that closed since and those that began and are open, a page at a time.
+
+        Of each execution the newest only. A run that was continued as new is not over.
+        """
+        since = f"'{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
         query = (
-            "WorkflowType = 'ExecutionWorkflow' AND ExecutionStatus != 'Running'"
-            f" AND CloseTime >= '{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
+            f"WorkflowType = '{WATCHED}' AND ExecutionStatus != 'ContinuedAsNew'"
+            f" AND (CloseTime >= {since} OR (ExecutionStatus = 'Running' AND StartTime >= {since}))"
         )
-        token = b""
+        token, listed = b"", set[UUID]()
         while True:
             request = ListWorkflowExecutionsRequest(
                 namespace=self._client.namespace, query=query, page_size=500, next_page_token=token
             )
             answer = await _ask(self._client.workflow_service.list_workflow_executions, request)
-            for info in answer.executions:
-                execution_id = execution_of(info.execution.workflow_id)
-                if execution_id is not None and info.status != continued:
-                    yield Seen(execution_id, info.execution.run_id, time_of(info.close_time))
+            # Open ones come first, then the latest close.
+            yield [seen for seen in map(_seen, answer.executions) if seen and _is_first(seen, listed)]
             token = answer.next_page_token
             if not token:
                 return
@@ -136,12 +118,26 @@ class Histories:
     async def _page(self, execution_id: UUID, run_id: str, token: bytes, batches: int) -> Page:
         request = GetWorkflowExecutionHistoryReverseRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=workflow_id(execution_id), run_id=run_id),
+            execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id), run_id=run_id),
             maximum_page_size=batches,
             next_page_token=token,
         )
         answer = await _ask(self._client.workflow_service.get_workflow_execution_history_reverse, request)
         return Page(list(reversed(answer.history.events)), answer.next_page_token)
+
+
+def _seen(info: WorkflowExecutionInfo) -> Seen | None:
+    execution_id = execution_of(info.execution.workflow_id)
+    if execution_id is None:
+        return None
+    is_open = info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+    return Seen(execution_id, info.execution.run_id, is_open)
+
+
+def _is_first(seen: Seen, listed: set[UUID]) -> bool:
+    is_first = seen.execution_id not in listed
+    listed.add(seen.execution_id)
+    return is_first
 
 
 async def _ask(call: Callable[..., Awaitable[Answer]], request: object) -> Answer:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from psycopg import Error as DriverError
@@ -31,6 +32,14 @@ logger = logging.getLogger(__name__)
 OUTAGES = (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout, DriverError)
 
 
+@dataclass(frozen=True)
+class News:
+    """What is known of a hint: in which run something happened, or when it closed."""
+
+    run_id: str = ""
+    closed_at: datetime | None = None
+
+
 @dataclass
 class Watch:
     """An execution that something was heard of lately."""
@@ -44,6 +53,8 @@ class Watch:
     empty: int = 0
     is_new: bool = True
     """It has not been looked at."""
+    news: News | None = None
+    """What was heard last while it is being looked at."""
     is_heard_of: bool = True
     """If not, one look is enough: whoever moves it on says so."""
 
@@ -78,18 +89,29 @@ class Mirror:
         self._slots = asyncio.Semaphore(self.pace.concurrency)
         self._troubles: set[str] = set()
 
-    def hint(self, execution_id: UUID) -> None:
-        """Have an execution looked at very soon; call it after everything that may have moved it on."""
+    def hint(self, execution_id: UUID, *, run_id: str = "", closed_at: datetime | None = None) -> None:
+        """Have an execution looked at very soon; call it after everything that may have moved it on.
+
+        Who knows in which run, or what closed when, says so: what is mirrored already costs nothing then.
+        """
+        news = News(run_id, closed_at)
+        if self._is_known(execution_id, news):
+            return
         now, pace = asyncio.get_running_loop().time(), self.pace
         watch = self._watches.get(execution_id)
         if watch is None:
             self._watch(execution_id, now + pace.first)
             return
+        watch.news = news
         watch.empty, watch.pause, watch.quiet, watch.is_heard_of = 0, pace.again, now + pace.first, True
         due = now + (pace.first if watch.is_new else pace.again)
         if watch.due > due:
             watch.due, watch.until = due, due + pace.longest
             self._plan(execution_id, watch)
+
+    def closed(self, execution_id: UUID, at: datetime | None) -> None:
+        """Hear from Temporal that an execution closed."""
+        self.hint(execution_id, closed_at=at)
 
     def expect(self, execution_id: UUID) -> None:
         """Have an execution looked at that was started just now, if nothing is heard of it before."""
@@ -110,6 +132,9 @@ class Mirror:
             tasks.create_task(self._sweep_on(), name="mirror sweep")
 
     # ── looks
+
+    def _is_known(self, execution_id: UUID, news: News) -> bool:
+        return self.follower.knows(execution_id, run_id=news.run_id, closed_at=news.closed_at)
 
     def _watch(self, execution_id: UUID, due: float) -> None:
         watch = self._watches[execution_id] = Watch(due, self.pace.again, due + self.pace.longest)
@@ -155,6 +180,7 @@ class Mirror:
         # This task is about nothing else, so every line that it writes says which run it is.
         bind_contextvars(execution_id=str(execution_id))
         try:
+            watch.news = None
             looked = await self.follower.look(execution_id)
             if looked.has_kin:
                 await self._keep()
@@ -171,7 +197,10 @@ class Mirror:
 
     def _note(self, execution_id: UUID, watch: Watch, looked: Look) -> None:
         watch.empty = 0 if looked.advanced else watch.empty + 1
-        if looked.closed or watch.empty >= self.pace.empty_reads or not watch.is_heard_of:
+        if looked.closed and watch.news is not None and not self._is_known(execution_id, watch.news):
+            # Somebody told of something else meanwhile: it may have been reset as it closed.
+            watch.is_heard_of = False
+        elif looked.closed or watch.empty >= self.pace.empty_reads or not watch.is_heard_of:
             self._watches.pop(execution_id, None)
             return
         pause = self.pace.again if looked.advanced else watch.pause * 2
@@ -190,10 +219,10 @@ class Mirror:
         async def listen() -> None:
             nonlocal heard_before
             async with aclosing(mirrors.listen(self._url)) as hints:
-                async for execution_id in hints:
+                async for hint in hints:
                     self._recover("listen")
-                    if execution_id is not None:
-                        self.hint(execution_id)
+                    if hint is not None:
+                        self.hint(hint.execution_id, run_id=hint.run_id)
                     elif heard_before:
                         self._missed.set()
                     heard_before = True

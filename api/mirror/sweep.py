@@ -12,7 +12,7 @@ from api.mirror.history import Histories, UnknownRun
 from api.mirror.kin import Keeper
 from api.mirror.pace import Pace
 from db import doors, executions, steps
-from db.doors import OpenExecution
+from db.doors import OpenExecution, Seen
 from db.session import Database
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ AT_ONCE = 200
 
 
 class Sweep:
-    """Looks at every run that closed lately, and at every open execution that nothing was heard of."""
+    """Looks at what closed, or was reset, unmirrored, and at open executions that nothing was heard of."""
 
     def __init__(
         self,
@@ -44,12 +44,21 @@ class Sweep:
     async def __call__(self, *, everything: bool = False) -> None:
         """Sweep once; `everything` looks at all open executions, however lately they were looked at."""
         began = datetime.now(UTC)
-        async for run in self._histories.closed_since(self._watermark - self._pace.overlap):
-            if not self._follower.knows_closed(run.execution_id, run.run_id):
-                self._hint(run.execution_id)
+        async for page in self._histories.moved_since(self._watermark - self._pace.overlap):
+            await self._hint_at(page)
         self._watermark = began
         await self._look_at_open(began, self._pace.silence if not everything else timedelta())
         await self._keep()
+
+    async def _hint_at(self, page: Sequence[Seen]) -> None:
+        """Hint at what is ours and not mirrored to its end; one statement, whoever's runs they are."""
+        news = [run for run in page if not self._follower.knows(run.execution_id, run_id=run.run_id)]
+        if not news:
+            return
+        async with self._database.door() as session:
+            found = await doors.unmirrored(session, news)
+        for execution_id in found:
+            self._hint(execution_id)
 
     async def _look_at_open(self, began: datetime, silence: timedelta) -> None:
         while True:

@@ -21,8 +21,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkipper, TimeSkippingConfig
 
+from activities.clients.runs import workflow_id_of
 from api.mirror.events import Event, RunEnded
-from api.mirror.history import Histories, UnknownRun, workflow_id
+from api.mirror.history import Histories, UnknownRun
 from api.simulation.script import COMMANDS, Course, Scripted
 from workflows.messages import ExecutionInput, Heard
 from workflows.simulation import LONGEST_DAYS, MEMO, Plan
@@ -105,7 +106,7 @@ class Simulator:
         handle = await skipper.client.start_workflow(
             "ExecutionWorkflow",
             given,
-            id=workflow_id(given.execution_id),
+            id=workflow_id_of(given.execution_id),
             task_queue=self._task_queue,
             memo={MEMO: plan},
             rpc_timeout=RPC_TIMEOUT,

@@ -10,6 +10,7 @@ from temporalio.client import Client, WorkflowFailureError
 
 from activities.interceptors import MirrorInterceptor
 from db import mirrors
+from db.mirrors import Hint
 from db.session import Database
 from tests.api.mirror.stage import START, Doings, Runs, graph, id_of, node, settle, workers
 
@@ -31,14 +32,14 @@ async def attempts(runs: Runs, execution_id: UUID) -> list[tuple[Any, ...]]:
 
 
 async def test_every_move_of_a_run_is_hinted_in_few_batches(idle: Runs, database_url: str):
-    heard: list[UUID] = []
+    heard: list[Hint] = []
     ready = asyncio.Event()
 
     async def listen() -> None:
-        async for execution_id in mirrors.listen(database_url):
+        async for hint in mirrors.listen(database_url):
             ready.set()
-            if execution_id is not None:
-                heard.append(execution_id)
+            if hint is not None:
+                heard.append(hint)
 
     interceptor = MirrorInterceptor(idle.database)
     listener = asyncio.create_task(listen())
@@ -51,7 +52,7 @@ async def test_every_move_of_a_run_is_hinted_in_few_batches(idle: Runs, database
         await handle.result()
         await asyncio.sleep(0.2)
     listener.cancel()
-    assert set(heard) == {id_of(handle)}
+    assert set(heard) == {Hint(id_of(handle), handle.first_execution_run_id or "")}
     assert 1 <= len(heard) <= 4
 
 

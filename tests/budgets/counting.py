@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -111,15 +111,17 @@ class Wire:
 
 
 @contextmanager
-def calls(client: Client, *methods: str) -> Iterator[Counter[str]]:
-    """Count a client's calls of the raw service."""
+def calls(
+    client: Client, *methods: str, about: Callable[[str], bool] = lambda workflow_id: True
+) -> Iterator[Counter[str]]:
+    """Count a client's calls of the raw service about these workflows."""
     service, counted = client.workflow_service, Counter[str]()
     kept = {method: getattr(service, method) for method in methods}
 
     def counting(method: str) -> Any:
-        async def call(*args: Any, **options: Any) -> Any:
-            counted[method] += 1
-            return await kept[method](*args, **options)
+        async def call(request: Any, **options: Any) -> Any:
+            counted[method] += about(request.execution.workflow_id)
+            return await kept[method](request, **options)
 
         return call
 

@@ -12,6 +12,7 @@ from db import doors
 from db.models import (
     ApiKey,
     IdempotencyKey,
+    MirrorCursor,
     WebhookDelivery,
     WebhookEndpoint,
     Workflow,
@@ -194,6 +195,47 @@ async def test_silent_open_executions_are_listed_longest_silence_first(database:
     async with database.door() as session:
         found = await doors.open_executions(session, silent_for=timedelta(hours=1), limit=10)
     assert [entry.execution_id for entry in found] == [running.id, late.id]
+
+
+async def test_what_is_not_mirrored_to_its_end_is_told_from_what_is_and_from_what_is_not_ours(
+    database: Database, here: Place, there: Place
+):
+    rows = {
+        name: queued(place)
+        for name, place in [
+            ("new", here),
+            ("behind", there),
+            ("done", here),
+            ("reset", here),
+            ("set back", there),
+            ("going on", here),
+            ("begun", here),
+        ]
+    }
+    cursors = {"behind": ("1", False), "done": ("1", True), "reset": ("1", True), "set back": ("1", True)}
+    cursors["going on"] = ("1", False)
+    for name, row in rows.items():
+        async with database.workspace(row.workspace_id) as session:
+            session.add(row)
+            await session.flush()
+            if name in cursors:
+                run_id, closed = cursors[name]
+                place = {"workspace_id": row.workspace_id, "execution_id": row.id}
+                session.add(MirrorCursor(**place, run_id=run_id, state={}, closed=closed))
+    seen = [
+        doors.Seen(rows["new"].id, "1", is_open=False),
+        doors.Seen(rows["behind"].id, "1", is_open=False),
+        doors.Seen(rows["done"].id, "1", is_open=False),
+        doors.Seen(rows["reset"].id, "2", is_open=False),
+        doors.Seen(rows["set back"].id, "2", is_open=True),
+        doors.Seen(rows["going on"].id, "1", is_open=True),
+        doors.Seen(rows["begun"].id, "1", is_open=True),
+        doors.Seen(uuid7(), "1", is_open=False),
+    ]
+    async with database.door() as session:
+        found = await doors.unmirrored(session, seen)
+    names = {row.id: name for name, row in rows.items()}
+    assert {names[execution_id] for execution_id in found} == {"new", "behind", "reset", "set back"}
 
 
 async def test_due_deliveries_are_handed_to_one_sender(database: Database, here: Place):

@@ -55,6 +55,14 @@ def test_production_gets_every_variable_it_refuses_to_start_without(compose, nam
     assert {f"FLOWTRACK_{field.upper()}" for field in REQUIRED_IN_PRODUCTION} <= set(given)
 
 
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_temporal_may_tell_the_api_of_closes(compose, name):
+    url = compose["services"][name]["environment"]["FLOWTRACK_CALLBACK_URL"]
+    allowed = yaml.safe_load(compose["configs"]["temporal-dynamic-config"]["content"])
+    rules = [rule["Pattern"] for value in allowed["callback.allowedAddresses"] for rule in value["value"]]
+    assert rules == [url.removeprefix("http://")]
+
+
 def test_no_secret_has_a_default(compose):
     text = (ROOT / "docker-compose.yml").read_text()
     for name in ("POSTGRES_PASSWORD", "FLOWTRACK_APP_PASSWORD", "FLOWTRACK_MASTER_KEY"):

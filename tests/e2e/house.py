@@ -14,6 +14,7 @@ from temporalio.client import Client as TemporalClient
 
 import worker
 from activities.clients import addresses, http, temporal
+from activities.clients.callbacks import Callbacks
 from activities.interceptors import MirrorInterceptor
 from activities.world import World
 from api import app
@@ -30,6 +31,7 @@ from local import mail
 from local.temporal import SIMULATIONS
 from telemetry.traces import Traces
 from tests.e2e.target import Target
+from tests.serving import served
 
 MASTER_KEY = bytes(range(32))
 ENDED = ("completed", "failed", "cancelled")
@@ -225,8 +227,10 @@ async def built(
             metrics=metrics,
             tracer=traced.tracer if traced else None,
             describer=Temporals(viewing),
+            closed=mirror.closed,
         )
         await stack.enter_async_context(application.router.lifespan_context(application))
+        Callbacks(await stack.enter_async_context(served(application)), MASTER_KEY).attach(client)
         workspace_id, token = await _workspace(database, "acme")
         public = await stack.enter_async_context(_client(application))
         api = await stack.enter_async_context(_client(application, token))

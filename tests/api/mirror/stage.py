@@ -10,6 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution as WorkflowExecutionId
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
@@ -205,6 +207,21 @@ class Runs:
             "steps": [columns(step) for step in (await self.steps(execution_id)).values()],
             "logs": lines,
         }
+
+
+async def reset(runs: Runs, handle: WorkflowHandle[Any, Any], *, to_event: int = 4) -> str:
+    """Have a run begin again behind a workflow task; return the id of the run that takes its place."""
+    current = (await runs.client.get_workflow_handle(handle.id).describe()).run_id
+    answer = await runs.client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=runs.client.namespace,
+            workflow_execution=WorkflowExecutionId(workflow_id=handle.id, run_id=current or ""),
+            reason="again",
+            request_id=f"{current}",
+            workflow_task_finish_event_id=to_event,
+        )
+    )
+    return answer.run_id
 
 
 def columns(row: Any, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:

@@ -349,7 +349,6 @@ async def test_a_reset_run_replaces_what_it_took_back(runs: Runs):
         )
     )
     await runs.client.get_workflow_handle(handle.id).result()
-    await asyncio.sleep(1)  # a hint right after the close is not looked at again
     assert (await runs.follower.look(id_of(handle))).closed
     row = await runs.row(id_of(handle))
     assert row.temporal_run_id == answer.run_id

@@ -19,7 +19,7 @@ from api.mirror.pace import Pace
 from db.models import WorkflowExecution
 from local.ports import free
 from local.postgres import plain
-from tests.api.mirror.stage import START, Runs, graph, id_of, node, until, workers
+from tests.api.mirror.stage import START, Runs, graph, id_of, node, reset, until, workers
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +65,23 @@ async def test_hints_of_the_worker_bring_rows_without_a_sweep(idle: Runs, databa
             await becomes(idle, handle, "completed", seconds=3)
             sleeper = await idle.start(SLEEPER)
             await becomes(idle, sleeper, "waiting", seconds=3)
+
+
+async def test_a_reset_right_after_the_close_is_looked_at_by_the_workers_hint(idle: Runs, database_url: str):
+    interceptor = MirrorInterceptor(idle.database)
+    mirror = Mirror(idle.client, idle.database, database_url=database_url, pace=HINTED)
+    async with mirroring(mirror), interceptor.sending():
+        await asyncio.sleep(0.3)
+        async with workers(idle.client, idle.task_queue, idle.doings, interceptors=[interceptor]):
+            handle = await idle.start(LINE)
+            await becomes(idle, handle, "completed")
+            run_id = await reset(idle, handle)
+
+            async def replaced() -> bool:
+                row = await idle.row(id_of(handle))
+                return (row.temporal_run_id, row.status) == (run_id, "completed")
+
+            await until(replaced)
 
 
 async def test_a_hint_of_the_api_shows_what_it_did(runs: Runs, database_url: str):
