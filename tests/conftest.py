@@ -106,7 +106,7 @@ def database_name(postgres: Postgres, template_database: str) -> Iterator[str]:
     """Copy the migrated template: each test has a database of its own, as committed work cannot be undone."""
     name = f"test_{uuid.uuid4().hex}"
     postgres.execute(
-        _statement("CREATE DATABASE {} TEMPLATE {}", name, template_database),
+        _statement("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template_database),
         # Privileges on a database itself are not copied with it.
         _statement("REVOKE TEMPORARY, CREATE ON DATABASE {} FROM PUBLIC", name),
     )
