@@ -182,6 +182,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     from api.planner import Planner
     from api.simulation.simulator import Simulator
     from api.starter import Starter
+    from api.stuck import Detector
     from api.traffic import Traffic
     from db.session import Database
     from telemetry import numbers
@@ -220,7 +221,8 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     )
     interval = settings.dispatcher_poll_seconds
     dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
-    tasks = [dispatcher.run, mirror.run]
+    detector = Detector(client, beside, metrics=metrics, hint=mirror.hint)
+    tasks = [dispatcher.run, mirror.run, detector.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
     imagined = await _temporal(settings, settings.simulation_namespace)
     application = app.create_app(
