@@ -1,6 +1,6 @@
 """Finds open runs that are stuck: by their rows first, and of the suspects by what Temporal says (ADR 0021).
 
-A run may rest for weeks and be well. It is stuck when it neither sleeps nor waits, nor is tried again or moves.
+A run may rest for weeks and be well. It is stuck when it neither sleeps nor waits, is tried again nor moves.
 """
 
 import asyncio
