@@ -6,6 +6,7 @@ A run may rest for weeks and be well. It is stuck when it neither sleeps nor wai
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -13,19 +14,21 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from activities.clients import pending
-from activities.clients.pending import Activity, Pending, Task
+from api.live.describer import UNREACHABLE, Described, Pending, Temporals, Unseen
 from api.metrics import Metrics
+from api.mirror.history import Histories, UnknownRun
 from db import stuck as rows
 from db.session import Database
 from db.stuck import Suspect
 
 log = structlog.get_logger()
 
-AWAY = (RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout)
+AWAY = (Unseen, RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout)
+LONGEST = 200
 REMEDIES = {
     "not_started": "Temporal does not have it: look for `start postponed` in the API's log",
     "no_worker": "no worker takes its tasks: start `flowtrack worker`, with the build that began it",
@@ -74,7 +77,7 @@ class Detector:
         every: float = 120.0,
     ) -> None:
         """Prepare; the mirror is told (`hint`) of what it seems to have missed."""
-        self._client = client
+        self._describer, self._histories = Temporals(client), Histories(client)
         self._database = database
         self._metrics = metrics or Metrics()
         self._hint = hint
@@ -92,7 +95,7 @@ class Detector:
                 log.info("stuck runs not looked for", reason=type(error).__name__)
 
     async def look(self) -> list[Stuck]:
-        """Look at every open run once. Raises RPCError, RuntimeError or DBAPIError in an outage."""
+        """Look at every open run once. Raises Unseen, RPCError or DBAPIError in an outage."""
         found: list[Stuck] = []
         place: rows.Place | None = rows.BEGINNING
         asked = 0
@@ -122,40 +125,55 @@ class Detector:
         self._told = {one.execution_id: one.reason for one in found}
 
     async def _examine(self, suspect: Suspect) -> list[Stuck]:
-        waits_for = await pending.of(self._client, suspect.execution_id)
-        reason = diagnose(suspect, waits_for, self._limits, now=datetime.now(UTC))
+        reason = diagnose(suspect, await self._described(suspect), self._limits, now=datetime.now(UTC))
         if reason is None:
             return []
         if reason == "not_mirrored":
             self._hint(suspect.execution_id)
-        detail = ""
-        if reason == "task_fails":
-            detail = await pending.last_failure(self._client, suspect.execution_id)
+        detail = await self._last_failure(suspect) if reason == "task_fails" else ""
         return [Stuck(suspect.workspace_id, suspect.execution_id, suspect.since, reason, detail)]
 
+    async def _described(self, suspect: Suspect) -> Described | None:
+        try:
+            return await self._describer.look(suspect.execution_id)
+        except Unseen as unseen:
+            if str(unseen) == UNREACHABLE:
+                raise
+            return None
 
-def diagnose(suspect: Suspect, found: Pending | None, limits: Limits, *, now: datetime) -> str | None:
+    async def _last_failure(self, suspect: Suspect) -> str:
+        """Say why a run's workflow task failed last; only its first failure in a row is an event."""
+        with suppress(UnknownRun):
+            for event in reversed((await self._histories.newest(suspect.execution_id)).events):
+                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                    return event.workflow_task_failed_event_attributes.failure.message[:LONGEST]
+        return ""
+
+
+def diagnose(suspect: Suspect, found: Described | None, limits: Limits, *, now: datetime) -> str | None:
     """Say why a suspect is stuck, in a word of REMEDIES; None for one that is well."""
     if found is None:
         return "not_started"
     if not found.is_open:
         return "not_mirrored"
-    if found.task is not None:
-        return _of_task(found.task, limits, now)
-    if found.activities:
-        return _of_activities(found.activities, limits, now)
+    if found.is_paused:
+        return None
+    if found.task_attempt:
+        return _of_task(found, limits, now)
+    if found.pending:
+        return _of_activities(list(found.pending.values()), limits, now)
     return {"queued": "not_mirrored", "waiting": "overdue"}.get(suspect.status, "idle")
 
 
-def _of_task(task: Task, limits: Limits, now: datetime) -> str | None:
-    if task.attempt >= limits.attempts:
+def _of_task(found: Described, limits: Limits, now: datetime) -> str | None:
+    if found.task_attempt >= limits.attempts:
         return "task_fails"
-    return "no_worker" if not task.is_started and now - task.since > limits.silent_for else None
+    return "no_worker" if found.task_since and now - found.task_since > limits.silent_for else None
 
 
-def _of_activities(activities: Sequence[Activity], limits: Limits, now: datetime) -> str | None:
+def _of_activities(pending: Sequence[Pending], limits: Limits, now: datetime) -> str | None:
     """One that is at work, held by an operator or to be tried again is reason enough not to move."""
-    if any(one.is_started or one.is_held or (one.again_at or now) > now for one in activities):
+    due = [max(filter(None, (one.next_at, one.scheduled_at)), default=now) for one in pending]
+    if any(one.state != "scheduled" for one in pending) or max(due) > now:
         return None
-    first = min(one.again_at or one.since for one in activities)
-    return "no_worker" if now - first > limits.silent_for else None
+    return "no_worker" if now - min(due) > limits.silent_for else None

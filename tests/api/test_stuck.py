@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from uuid_utils.compat import uuid7
 
-from activities.clients.pending import Activity, Pending, Task
+from api.live.describer import Described, Pending
 from api.metrics import Metrics
 from api.stuck import REMEDIES, Detector, Limits, Stuck, diagnose
 from db import stuck as rows
@@ -28,41 +28,46 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 AT_ONCE = Limits(silent_for=timedelta(0), attempts=2)
 
 
-def task(**values: Any) -> Pending:
-    return Pending(task=Task(**{"attempt": 1, "since": NOW - HOUR, "is_started": False, **values}))
+def found(**values: Any) -> Described:
+    return Described(run_id="r", **values)
 
 
-def acting(*each: dict[str, Any]) -> Pending:
-    usual = {"attempt": 1, "since": NOW - HOUR, "is_started": False}
-    return Pending(activities=tuple(Activity(**{**usual, **one}) for one in each))
+def task(attempt: int = 1, since: datetime | None = NOW - HOUR) -> Described:
+    """Have a workflow task pending, or one that a worker has taken (`since` is None)."""
+    return found(task_attempt=attempt, task_since=since)
+
+
+def acting(*each: dict[str, Any]) -> Described:
+    usual = {"state": "scheduled", "scheduled_at": NOW - HOUR}
+    return found(pending={str(n): Pending(**{**usual, **one}) for n, one in enumerate(each)})
 
 
 @pytest.mark.parametrize(
-    ("status", "found", "reason"),
+    ("status", "said", "reason"),
     [
         ("queued", None, "not_started"),
-        ("running", Pending(is_open=False), "not_mirrored"),
-        ("queued", Pending(), "not_mirrored"),
+        ("running", found(is_open=False), "not_mirrored"),
+        ("queued", found(), "not_mirrored"),
+        ("running", found(is_paused=True), None),
         ("running", task(), "no_worker"),
         ("running", task(since=NOW - MINUTE), None),
-        ("running", task(is_started=True), None),
-        ("running", task(is_started=True, attempt=3), "task_fails"),
-        ("waiting", task(attempt=9), "task_fails"),
-        ("running", acting({"is_started": True}), None),
-        ("running", acting({"attempt": 7, "again_at": NOW + HOUR}), None),
-        ("running", acting({"is_held": True}), None),
+        ("running", task(since=None), None),
+        ("running", task(3, since=None), "task_fails"),
+        ("waiting", task(9), "task_fails"),
+        ("running", acting({"state": "running"}), None),
+        ("running", acting({"attempt": 7, "next_at": NOW + HOUR}), None),
+        ("running", acting({"state": "paused"}), None),
         ("running", acting({}), "no_worker"),
-        ("running", acting({"since": NOW - MINUTE}), None),
-        ("running", acting({"attempt": 2, "again_at": NOW - MINUTE}), None),
-        ("running", acting({"attempt": 2, "again_at": NOW - HOUR}), "no_worker"),
-        ("running", acting({}, {"is_started": True}), None),
-        ("waiting", Pending(), "overdue"),
-        ("running", Pending(), "idle"),
+        ("running", acting({"scheduled_at": NOW - MINUTE}), None),
+        ("running", acting({"attempt": 2, "next_at": NOW - MINUTE}), None),
+        ("running", acting({}, {"state": "running"}), None),
+        ("waiting", found(), "overdue"),
+        ("running", found(), "idle"),
     ],
 )
-def test_what_temporal_says_is_the_reason(status: str, found: Pending | None, reason: str | None):
+def test_what_temporal_says_is_the_reason(status: str, said: Described | None, reason: str | None):
     suspect = Suspect(uuid7(), uuid7(), status, NOW - HOUR)
-    assert diagnose(suspect, found, Limits(), now=NOW) == reason
+    assert diagnose(suspect, said, Limits(), now=NOW) == reason
     assert reason is None or reason in REMEDIES
 
 
