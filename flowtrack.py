@@ -8,13 +8,13 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-    from local.doctor import Finding
     from settings import Settings
     from telemetry.numbers import Core
     from telemetry.traces import Traces
@@ -74,9 +74,9 @@ def parser() -> argparse.ArgumentParser:
         ("api", api, "serve the HTTP API, the dispatcher and the mirror"),
         ("worker", worker, "run the Temporal worker"),
         ("migrate", migrate, "bring the database to this version's schema"),
-        ("doctor", doctor, "check the configuration and what it points to"),
     ):
         verbs.add_parser(name, help=help_, description=help_).set_defaults(verb=verb)
+    _add_doctor(verbs.add_parser("doctor", help="check the configuration and what it points to"))
     deploying = verbs.add_parser("deploy", help="send new runs to a build of the workers")
     deploying.add_argument("build", metavar="BUILD", help="its FLOWTRACK_BUILD_ID, or ''")
     deploying.add_argument(
@@ -126,6 +126,14 @@ def _add_up(verb: argparse.ArgumentParser) -> None:
         )
     verb.add_argument("--no-demo", action="store_true", help="do not submit the demo form")
     verb.set_defaults(verb=up)
+
+
+def _add_doctor(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="print the findings as JSON")
+    verb.add_argument(
+        "--data-dir", type=Path, default=Path(".flowtrack"), help="where `flowtrack up` keeps data"
+    )
+    verb.set_defaults(verb=doctor)
 
 
 def _add_simulate(verb: argparse.ArgumentParser) -> None:
@@ -182,6 +190,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     from api.planner import Planner
     from api.simulation.simulator import Simulator
     from api.starter import Starter
+    from api.stuck import Detector
     from api.traffic import Traffic
     from db.session import Database
     from telemetry import numbers
@@ -220,7 +229,8 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     )
     interval = settings.dispatcher_poll_seconds
     dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
-    tasks = [dispatcher.run, mirror.run]
+    detector = Detector(client, beside, metrics=metrics, hint=mirror.hint)
+    tasks = [dispatcher.run, mirror.run, detector.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
     imagined = await _temporal(settings, settings.simulation_namespace)
     application = app.create_app(
@@ -360,46 +370,17 @@ async def _demo_access(settings: "Settings", known: dict[str, str]) -> dict[str,
 
 
 def doctor(chosen: argparse.Namespace) -> int:
-    """Check the configuration and what it points to; 1 when something is wrong."""
+    """Check the configuration and what it points to; 1 when something does not work."""
     from settings import load
 
     settings = load()
-    findings = asyncio.run(_examine(settings))
-    from local.doctor import report
+    import examination
+    from local.findings import report
 
-    return 0 if report(findings) else 1
-
-
-async def _examine(settings: "Settings") -> list["Finding"]:
-    from db import migrate as migrations
-    from local import doctor as check
-    from settings import Settings
-
-    client = await _temporal(settings)
-    return [
-        check.python(),
-        check.variables(os.environ, [f"FLOWTRACK_{name.upper()}" for name in Settings.model_fields]),
-        check.master_key(settings.master_key is not None),
-        check.app_database(settings.database_url),
-        check.schema(settings.admin_database_url, newest=migrations.newest()),
-        await check.temporal(settings.temporal_address, client.service_client.check_health),
-        *await _builds(settings, client),
-        check.mail(settings.smtp_url),
-    ]
-
-
-async def _builds(settings: "Settings", client: "Client") -> list["Finding"]:
-    from temporalio.service import RPCError
-
-    from activities.clients import temporal
-    from local import doctor as check
-
-    try:
-        found = await temporal.builds(client)
-    except (RPCError, RuntimeError):
-        # That Temporal is away is said already; an old server knows no builds.
-        return []
-    return [check.builds(settings.build_id, found.current, found.others)]
+    findings = asyncio.run(
+        examination.examine(settings, partial(_temporal, settings), data_dir=chosen.data_dir)
+    )
+    return 0 if report(findings, as_json=chosen.json) else 1
 
 
 def simulate(chosen: argparse.Namespace) -> int:

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.models import ExecutionLog, ExecutionStep, WebhookDelivery, WorkflowExecution, WorkflowVersion
+from db.models.executions import LOG_LEVELS
+
+CLOCKS = timedelta(days=1)
+"""By how much the clocks of Temporal and of PostgreSQL surely differ less."""
 
 
 @dataclass(frozen=True)
@@ -90,29 +94,77 @@ async def steps(
     return (await session.execute(query)).scalars().all()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Which lines of an execution's log are meant."""
+
+    level: str | None = None
+    """This one and the graver ones."""
+    node_id: str | None = None
+    step_id: UUID | None = None
+    of_steps: bool | None = None
+    """Only those of steps, or only the run's own."""
+    text: str | None = None
+    """Part of the message, in capitals or not."""
+    after: datetime | None = None
+    """That moment included."""
+    before: datetime | None = None
+
+    def clauses(self) -> list[ColumnElement[bool]]:
+        """Write the filter as conditions."""
+        line = ExecutionLog
+        named = {"node_id": self.node_id, "execution_step_id": self.step_id}
+        found = [getattr(line, column) == value for column, value in named.items() if value is not None]
+        if self.level is not None:
+            found.append(line.log_level.in_(LOG_LEVELS[LOG_LEVELS.index(self.level) :]))
+        if self.of_steps is not None:
+            found.append(line.node_id.is_not(None) if self.of_steps else line.node_id.is_(None))
+        if self.text is not None:
+            found.append(line.message.icontains(self.text, autoescape=True))
+        if self.after is not None:
+            found.append(line.created_at >= self.after)
+        if self.before is not None:
+            found.append(line.created_at < self.before)
+        return found
+
+
 async def logs(
     session: AsyncSession,
     workspace_id: UUID,
     execution_id: UUID,
+    wanted: Lines,
     *,
     limit: int,
-    before: tuple[datetime, UUID] | None = None,
-    level: str | None = None,
-    node_id: str | None = None,
-    step_id: UUID | None = None,
+    queued_at: datetime | None = None,
+    older_than: tuple[datetime, UUID] | None = None,
 ) -> Sequence[ExecutionLog]:
-    """List an execution's log lines, newest first (ERD §15)."""
-    query = select(ExecutionLog).where(
-        ExecutionLog.workspace_id == workspace_id, ExecutionLog.execution_id == execution_id
+    """List an execution's log lines, newest first (ERD §15); with `queued_at` earlier months stay unread."""
+    query = log_lines(
+        workspace_id, execution_id, wanted, limit=limit, queued_at=queued_at, older_than=older_than
     )
-    wanted = {"log_level": level, "node_id": node_id, "execution_step_id": step_id}
-    for column, value in wanted.items():
-        if value is not None:
-            query = query.where(getattr(ExecutionLog, column) == value)
-    if before is not None:
-        query = query.where(tuple_(ExecutionLog.created_at, ExecutionLog.id) < before)
-    query = query.order_by(ExecutionLog.created_at.desc(), ExecutionLog.id.desc()).limit(limit)
     return (await session.execute(query)).scalars().all()
+
+
+def log_lines(
+    workspace_id: UUID,
+    execution_id: UUID,
+    wanted: Lines,
+    *,
+    limit: int,
+    queued_at: datetime | None = None,
+    older_than: tuple[datetime, UUID] | None = None,
+) -> Select[ExecutionLog]:
+    """Write the statement of `logs`; the bounds of time are what months are left out by."""
+    line = ExecutionLog
+    query = select(line).where(
+        line.workspace_id == workspace_id, line.execution_id == execution_id, *wanted.clauses()
+    )
+    if queued_at is not None:
+        query = query.where(line.created_at >= queued_at - CLOCKS)
+    if older_than is not None:
+        # The second says nothing new, but months can be told by it.
+        query = query.where(tuple_(line.created_at, line.id) < older_than, line.created_at <= older_than[0])
+    return query.order_by(line.created_at.desc(), line.id.desc()).limit(limit)
 
 
 async def deliveries(

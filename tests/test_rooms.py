@@ -14,7 +14,8 @@ ROOMS = ("workflows", "activities", "db", "api", "local", "telemetry")
 ALLOWED = {
     "settings": set(),
     "worker": {"settings", "activities", "db", "workflows", "telemetry"},
-    "flowtrack": {"settings", "worker", "api", "db", "local", "activities", "telemetry"},
+    "examination": {"settings", "worker", "api", "db", "local", "activities"},
+    "flowtrack": {"settings", "worker", "examination", "api", "db", "local", "activities", "telemetry"},
 }
 
 

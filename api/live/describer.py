@@ -94,6 +94,8 @@ class Described:
     """By the server's own pause, which an operator may use; not by ours."""
     task_since: datetime | None = None
     """When a workflow task was scheduled that no worker has taken yet."""
+    task_attempt: int = 0
+    """Of the workflow task that is pending, taken or not; 0 if none is."""
     queue: str = ""
     pending: Mapping[str, Pending] = field(default_factory=dict)
     """By activity id, which is the step's key."""
@@ -161,6 +163,7 @@ class Temporals:
             is_open=info.status in OPEN,
             is_paused=info.status == paused,
             task_since=moment(task, "original_scheduled_time") if is_waiting else None,
+            task_attempt=task.attempt if answer.HasField("pending_workflow_task") else 0,
             queue=info.task_queue,
             pending={each.activity_id: await self._pending(each) for each in answer.pending_activities},
         )

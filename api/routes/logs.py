@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from api import errors
 from api.auth import Caller, requires
@@ -45,11 +45,29 @@ class LogPage(Page[LogShown]):
 
 
 class LogQuery(Window):
-    """Which lines to list."""
+    """Which lines to list; several filters narrow each other."""
 
-    level: Level | None = None
+    level: Level | None = Field(None, description="Lines of this level and of those above it.")
+    scope: Literal["execution", "step"] | None = Field(
+        None, description="`execution` for lines of the run itself, `step` for those of its steps."
+    )
     node_id: Filter | None = Field(None, description="Lines of this node.")
     step_id: UUID | None = Field(None, description="Lines of this step.")
+    search: Filter | None = Field(None, description="Part of the message, in capitals or not.")
+    after: AwareDatetime | None = Field(None, description="That moment or later.")
+    before: AwareDatetime | None = Field(None, description="Before that moment.")
+
+    def lines(self) -> stored.Lines:
+        """Say it in the words of the rows."""
+        return stored.Lines(
+            level=self.level,
+            node_id=self.node_id,
+            step_id=self.step_id,
+            of_steps=None if self.scope is None else self.scope == "step",
+            text=self.search,
+            after=self.after,
+            before=self.before,
+        )
 
 
 @router.get("/v1/executions/{execution_id}/logs", summary="List an execution's log lines")
@@ -60,19 +78,19 @@ async def execution_logs_list(
     paging: OurPaging,
     query: Annotated[LogQuery, Query()],
 ) -> LogPage:
-    """Newest first."""
-    if await executions.get(session, caller.workspace_id, execution_id) is None:
+    """Newest first, for 90 days. `level=WARN` lists warnings and errors."""
+    execution = await executions.get(session, caller.workspace_id, execution_id)
+    if execution is None:
         raise errors.NotFound()
     cursors = paging.of(query)
     found = await stored.logs(
         session,
         caller.workspace_id,
         execution_id,
+        query.lines(),
         limit=query.limit + 1,
-        before=cursors.pair(datetime, UUID),
-        level=query.level,
-        node_id=query.node_id,
-        step_id=query.step_id,
+        queued_at=execution.queued_at,
+        older_than=cursors.pair(datetime, UUID),
     )
     rows, following = cursors.page(found, "created_at", "id")
     return LogPage(data=[LogShown.model_validate(row) for row in rows], next_cursor=following)

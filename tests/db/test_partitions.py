@@ -163,3 +163,27 @@ async def test_a_thousand_lines_of_a_run_are_read_newest_first(database: Databas
         found = await session.execute(select(ExecutionLog).order_by(ExecutionLog.created_at.desc()).limit(1))
         assert found.scalar_one().created_at == start + timedelta(seconds=999)
         assert await session.scalar(select(func.count()).where(ExecutionLog.execution_id == uuid7())) == 0
+
+
+async def test_two_years_of_upkeep_keep_three_months_ahead_and_no_line_past_its_days(
+    database: Database, here: Place, superuser: Superuser
+):
+    today = date(2031, 1, 15)
+    while today < date(2033, 1, 15):
+        # Some days it does not run at all: the default takes what comes meanwhile.
+        await keep(database, today)
+        have = {name for name in partitions(superuser) if not name.endswith("default")}
+        months = [
+            f"execution_logs_{today.year + (today.month + n - 1) // 12}_{(today.month + n - 1) % 12 + 1:02}"
+            for n in range(4)
+        ]
+        assert set(months) <= have
+        oldest = today - timedelta(days=90)
+        assert min(have) == f"execution_logs_{max(oldest, date(2031, 1, 1)):%Y_%m}"
+        noon = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
+        await log(database, here, noon)
+        assert (await where(database, here))[noon.isoformat()] == f"execution_logs_{today:%Y_%m}"
+        today += timedelta(days=23)
+    kept = [datetime.fromisoformat(moment) for moment in await where(database, here)]
+    # A month goes as a whole, when its last day is past its days.
+    assert min(kept) > datetime(today.year, today.month, today.day, tzinfo=UTC) - timedelta(days=90 + 23 + 31)

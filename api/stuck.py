@@ -1,0 +1,179 @@
+"""Finds open runs that are stuck: by their rows first, and of the suspects by what Temporal says (ADR 0021).
+
+A run may rest for weeks and be well. It is stuck when it neither sleeps nor waits, is tried again nor moves.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from api.live.describer import UNREACHABLE, Described, Pending, Temporals, Unseen
+from api.metrics import Metrics
+from api.mirror.history import Histories, UnknownRun
+from db import stuck as rows
+from db.session import Database
+from db.stuck import Suspect
+
+log = structlog.get_logger()
+
+AWAY = (Unseen, RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout)
+LONGEST = 200
+REMEDIES = {
+    "not_started": "Temporal does not have it: look for `start postponed` in the API's log",
+    "no_worker": "no worker takes its tasks: start `flowtrack worker`, with the build that began it",
+    "task_fails": "its workflow task fails again and again: roll the worker back to the code that began it",
+    "not_mirrored": "Temporal has more than its rows tell: look for lines of the mirror in the API's log",
+    "overdue": "a wait is over and nothing happened: look at it in the Temporal Web UI",
+    "idle": "nothing is under way in Temporal: look at it in the Temporal Web UI",
+}
+"""Why a run is stuck, and what to do."""
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """An open run that will not go on by itself."""
+
+    workspace_id: UUID
+    execution_id: UUID
+    since: datetime
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is too long, and how much is looked at."""
+
+    silent_for: timedelta = timedelta(minutes=10)
+    attempts: int = 3
+    """Tries of a workflow task; the first retries come within seconds of each other."""
+    batch: int = 500
+    most: int = 100
+    """Suspects that Temporal is asked about in one look; the longest silent of a batch come first."""
+
+
+class Detector:
+    """Looks for stuck runs again and again; any number of detectors may run."""
+
+    def __init__(
+        self,
+        client: Client,
+        database: Database,
+        *,
+        metrics: Metrics | None = None,
+        hint: Callable[[UUID], None] = lambda execution_id: None,
+        limits: Limits | None = None,
+        every: float = 120.0,
+    ) -> None:
+        """Prepare; the mirror is told (`hint`) of what it seems to have missed."""
+        self._describer, self._histories = Temporals(client), Histories(client)
+        self._database = database
+        self._metrics = metrics or Metrics()
+        self._hint = hint
+        self._limits = limits or Limits()
+        self._every = every
+        self._told: dict[UUID, str] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled; what is away says so elsewhere, louder."""
+        while True:
+            await asyncio.sleep(self._every)
+            try:
+                self.tell(await self.look())
+            except AWAY as error:
+                log.info("stuck runs not looked for", reason=type(error).__name__)
+
+    async def look(self) -> list[Stuck]:
+        """Look at every open run once. Raises Unseen, RPCError or DBAPIError in an outage."""
+        found: list[Stuck] = []
+        place: rows.Place | None = rows.BEGINNING
+        asked = 0
+        while place is not None:
+            async with self._database.door() as session:
+                suspects, place = await rows.suspects(
+                    session, silent_for=self._limits.silent_for, after=place, limit=self._limits.batch
+                )
+            for suspect in suspects[: self._limits.most - asked]:
+                asked += 1
+                found += await self._examine(suspect)
+        return found
+
+    def tell(self, found: list[Stuck]) -> None:
+        """Show how many are stuck, and say each once for each reason."""
+        counts = Counter(one.reason for one in found)
+        for reason in REMEDIES:
+            self._metrics.stuck.labels(reason).set(counts[reason])
+        for one in found:
+            if self._told.get(one.execution_id) != one.reason:
+                ids = {"workspace_id": str(one.workspace_id), "execution_id": str(one.execution_id)}
+                remedy = REMEDIES[one.reason]
+                since = one.since.isoformat()
+                log.warning(
+                    "run is stuck", **ids, reason=one.reason, since=since, detail=one.detail, remedy=remedy
+                )
+        self._told = {one.execution_id: one.reason for one in found}
+
+    async def _examine(self, suspect: Suspect) -> list[Stuck]:
+        reason = diagnose(suspect, await self._described(suspect), self._limits, now=datetime.now(UTC))
+        if reason is None:
+            return []
+        if reason == "not_mirrored":
+            self._hint(suspect.execution_id)
+        detail = await self._last_failure(suspect) if reason == "task_fails" else ""
+        return [Stuck(suspect.workspace_id, suspect.execution_id, suspect.since, reason, detail)]
+
+    async def _described(self, suspect: Suspect) -> Described | None:
+        try:
+            return await self._describer.look(suspect.execution_id)
+        except Unseen as unseen:
+            if str(unseen) == UNREACHABLE:
+                raise
+            return None
+
+    async def _last_failure(self, suspect: Suspect) -> str:
+        """Say why a run's workflow task failed last; only its first failure in a row is an event."""
+        with suppress(UnknownRun):
+            for event in reversed((await self._histories.newest(suspect.execution_id)).events):
+                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                    return event.workflow_task_failed_event_attributes.failure.message[:LONGEST]
+        return ""
+
+
+def diagnose(suspect: Suspect, found: Described | None, limits: Limits, *, now: datetime) -> str | None:
+    """Say why a suspect is stuck, in a word of REMEDIES; None for one that is well."""
+    if found is None:
+        return "not_started"
+    if not found.is_open:
+        return "not_mirrored"
+    if found.is_paused:
+        return None
+    if found.task_attempt:
+        return _of_task(found, limits, now)
+    if found.pending:
+        return _of_activities(list(found.pending.values()), limits, now)
+    return {"queued": "not_mirrored", "waiting": "overdue"}.get(suspect.status, "idle")
+
+
+def _of_task(found: Described, limits: Limits, now: datetime) -> str | None:
+    if found.task_attempt >= limits.attempts:
+        return "task_fails"
+    return "no_worker" if found.task_since and now - found.task_since > limits.silent_for else None
+
+
+def _of_activities(pending: Sequence[Pending], limits: Limits, now: datetime) -> str | None:
+    """One that is at work, held by an operator or to be tried again is reason enough not to move."""
+    due = [max(filter(None, (one.next_at, one.scheduled_at)), default=now) for one in pending]
+    if any(one.state != "scheduled" for one in pending) or max(due) > now:
+        return None
+    return "no_worker" if now - min(due) > limits.silent_for else None

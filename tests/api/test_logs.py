@@ -1,0 +1,91 @@
+"""An execution's log: which lines a filter lists, and how few of the months a page has to read."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from db import logs
+from db.session import Database
+from tests.api.conftest import Publish, Tenant
+
+pytestmark = pytest.mark.anyio
+
+BEGAN = datetime.now(UTC).replace(microsecond=0)
+STEP = uuid7()
+TOLD: tuple[tuple[str, str | None, str], ...] = (
+    ("DEBUG", "mail", "Rendered"),
+    ("INFO", None, "Execution started"),
+    ("INFO", "mail", "Sent 100% to Ada_L"),
+    ("WARN", "mail", "Attempt 1 failed: Mail server away"),
+    ("ERROR", None, "Execution failed"),
+)
+
+
+@pytest.fixture
+async def path(publish: Publish, acme: Tenant, database: Database) -> str:
+    """Write one line a second into the log of a run."""
+    form = await publish()
+    ordered = await acme.client.post(f"/v1/workflows/{form.workflow_id}/executions", json={})
+    execution = UUID(ordered.json()["id"])
+    lines: list[dict[str, Any]] = [
+        {
+            "execution_id": str(execution),
+            "created_at": (BEGAN + timedelta(seconds=n)).isoformat(),
+            "id": str(uuid7()),
+            "node_id": node,
+            "visit": 1 if node else None,
+            "log_level": level,
+            "message": message,
+        }
+        for n, (level, node, message) in enumerate(TOLD)
+    ]
+    async with database.workspace(acme.workspace_id) as session:
+        await logs.add(session, acme.workspace_id, lines, source="history")
+    return f"/v1/executions/{execution}/logs"
+
+
+def at(seconds: int) -> str:
+    return (BEGAN + timedelta(seconds=seconds)).isoformat()
+
+
+FILTERS: list[tuple[dict[str, str], list[int]]] = [
+    ({"level": "DEBUG"}, [4, 3, 2, 1, 0]),
+    ({"level": "INFO"}, [4, 3, 2, 1]),
+    ({"level": "WARN"}, [4, 3]),
+    ({"level": "ERROR"}, [4]),
+    ({"scope": "execution"}, [4, 1]),
+    ({"scope": "step"}, [3, 2, 0]),
+    ({"node_id": "mail", "level": "WARN"}, [3]),
+    ({"node_id": "other"}, []),
+    ({"step_id": str(STEP)}, []),
+    ({"search": "EXECUTION"}, [4, 1]),
+    ({"search": "100%"}, [2]),
+    ({"search": "a_l"}, [2]),
+    ({"search": "%"}, [2]),
+    ({"after": at(3)}, [4, 3]),
+    ({"before": at(3)}, [2, 1, 0]),
+    ({"after": at(1), "before": at(3), "level": "INFO"}, [2, 1]),
+]
+REFUSED = {"level": "LOUD", "after": "yesterday", "scope": "both"}
+
+
+async def test_filters_narrow_the_lines_and_what_is_none_is_named(path: str, acme: Tenant):
+    for asked, found in FILTERS:
+        answer = (await acme.client.get(path, params=asked)).json()["data"]
+        assert [line["message"] for line in answer] == [TOLD[n][2] for n in found], asked
+    for field, value in REFUSED.items():
+        refused = await acme.client.get(path, params={field: value})
+        assert refused.status_code == 422
+        assert field in refused.text
+
+
+async def test_a_cursor_goes_on_within_its_filters_and_fits_no_others(path: str, acme: Tenant):
+    first = (await acme.client.get(path, params={"level": "INFO", "limit": 3})).json()
+    rest = {"level": "INFO", "limit": 3, "cursor": first["next_cursor"]}
+    assert [line["message"] for line in (await acme.client.get(path, params=rest)).json()["data"]] == [
+        "Execution started"
+    ]
+    assert (await acme.client.get(path, params={**rest, "level": "WARN"})).status_code == 400
