@@ -1,6 +1,7 @@
 """Follows executions: reads what history added, projects it, writes rows and cursor in one transaction."""
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -10,8 +11,10 @@ from api.mirror.events import Event
 from api.mirror.history import Histories, UnknownRun
 from api.mirror.pages import Pages
 from api.mirror.projection import Projection
+from api.mirror.resets import superseded
+from api.mirror.rows import LogRow
 from api.mirror.state import State
-from api.mirror.track import Chapter, Foreign, Overtaken, Track, opened, write
+from api.mirror.track import Chapter, Foreign, Overtaken, Track, keep, opened, write
 from db import doors, executions, logs, mirrors, steps
 from db.mirrors import Cursor, Position
 from db.session import Database
@@ -122,7 +125,7 @@ class Follower:
         if not page.is_whole:
             return None
         chapter = Chapter("", await self._histories.decode(page.events), page.events[-1].event_id)
-        if chapter.start.continued_from:
+        if chapter.start.continued_from or chapter.resets:
             return None
         track = opened(execution_id, chapter, verbose=self._verbose)
         try:
@@ -186,17 +189,40 @@ class Follower:
         story: list[Chapter] = []
         while run_id:
             try:
-                raw = await self._histories.since(execution_id, run_id, event_id=0)
+                story.insert(0, await self._chapter(execution_id, run_id))
             except UnknownRun:
                 if not story:
                     raise
                 break
-            story.insert(0, Chapter(run_id, await self._histories.decode(raw), raw[-1].event_id))
             run_id = story[0].start.continued_from
         return story
 
+    async def _chapter(self, execution_id: UUID, run_id: str) -> Chapter:
+        raw = await self._histories.since(execution_id, run_id, event_id=0)
+        return Chapter(run_id, await self._histories.decode(raw), raw[-1].event_id)
+
+    async def _replaced(self, execution_id: UUID, story: list[Chapter]) -> list[LogRow]:
+        """Read what resets took back, as far as Temporal still has it, resets of resets included."""
+        lines: list[LogRow] = []
+        waiting, done = [reset for chapter in story for reset in chapter.resets], set[tuple[str, int]]()
+        while waiting:
+            reset = waiting.pop()
+            place = (reset.base_run_id, reset.id)
+            if place in done:
+                continue
+            done.add(place)
+            with suppress(UnknownRun):
+                base = await self._story(execution_id, reset.base_run_id)
+                with suppress(UnknownRun):
+                    while following := base[-1].next_run_id:
+                        base.append(await self._chapter(execution_id, following))
+                lines += superseded(execution_id, base, reset, verbose=self._verbose)
+                waiting += [earlier for chapter in base for earlier in chapter.resets]
+        return lines
+
     async def _retell(self, execution_id: UUID, story: list[Chapter]) -> Look:
         """Write the rows of a whole story in place of what was there."""
+        replaced = await self._replaced(execution_id, story)
         track = opened(execution_id, story[0], verbose=self._verbose)
         for chapter in story:
             if chapter is not story[0]:
@@ -216,6 +242,7 @@ class Follower:
                 await steps.forget(session, track.workspace_id, execution_id)
             await mirrors.forget(session, track.workspace_id, execution_id)
             await write(session, track, None)
+            await keep(session, track, replaced)
         return self._look_of(track, advanced=True)
 
     # ── tracks
