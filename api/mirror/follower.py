@@ -1,7 +1,6 @@
 """Follows executions: reads what history added, projects it, writes rows and cursor in one transaction."""
 
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -11,9 +10,9 @@ from api.mirror.events import Event
 from api.mirror.history import Histories, UnknownRun
 from api.mirror.pages import Pages
 from api.mirror.projection import Projection
-from api.mirror.resets import superseded
 from api.mirror.rows import LogRow
 from api.mirror.state import State
+from api.mirror.stories import Stories
 from api.mirror.track import Chapter, Foreign, Overtaken, Track, keep, opened, write
 from db import doors, executions, logs, mirrors, steps
 from db.mirrors import Cursor, Position
@@ -61,6 +60,7 @@ class Follower:
         self._histories = histories
         self._database = database
         self._verbose = verbose
+        self._stories = Stories(histories, verbose=verbose)
         self._tracks: OrderedDict[UUID, Track] = OrderedDict()
         self._closed: OrderedDict[UUID, End] = OrderedDict()
         self._foreign: OrderedDict[UUID, bool] = OrderedDict()
@@ -87,7 +87,7 @@ class Follower:
         """
         try:
             current = await self._histories.current_run(execution_id)
-            story = await self._story(execution_id, current)
+            story = await self._stories.read(execution_id, current)
         except UnknownRun:
             return False
         if story[0].start.continued_from:
@@ -139,7 +139,7 @@ class Follower:
         current = await self._histories.current_run(execution_id)
         workspace_id, cursor = await self._stored(execution_id)
         if cursor is None or (cursor.closed and cursor.position.run_id != current):
-            return await self._retell(execution_id, await self._story(execution_id, current))
+            return await self._retell(execution_id, await self._stories.read(execution_id, current))
         if cursor.closed:
             remember(self._closed, execution_id, End(current), most=REMEMBERED)
             return Look(closed=True)
@@ -147,10 +147,10 @@ class Follower:
             look = await self._advance(await self._thaw(execution_id, workspace_id, cursor))
         except UnknownRun:
             # The run it stands in has expired, while the one that continues it is still there.
-            return await self._retell(execution_id, await self._story(execution_id, current))
+            return await self._retell(execution_id, await self._stories.read(execution_id, current))
         if look.closed and not self.knows(execution_id, run_id=current):
             # It closed, and yet there is another run: it was reset after its end.
-            return await self._retell(execution_id, await self._story(execution_id, current))
+            return await self._retell(execution_id, await self._stories.read(execution_id, current))
         return look
 
     async def _advance(self, track: Track) -> Look:
@@ -165,7 +165,9 @@ class Follower:
                 await self._take_in(track, await self._histories.decode(raw), raw[-1].event_id)
             except Superseded:
                 current = await self._histories.current_run(track.execution_id)
-                return await self._retell(track.execution_id, await self._story(track.execution_id, current))
+                return await self._retell(
+                    track.execution_id, await self._stories.read(track.execution_id, current)
+                )
             if track.position.event_id:
                 return self._look_of(track, advanced=True)
             advanced = True
@@ -184,41 +186,13 @@ class Follower:
 
     # ── the whole story
 
-    async def _story(self, execution_id: UUID, run_id: str) -> list[Chapter]:
-        """Read the runs that led to this one, oldest first, as far back as Temporal still has them."""
-        story: list[Chapter] = []
-        while run_id:
-            try:
-                story.insert(0, await self._chapter(execution_id, run_id))
-            except UnknownRun:
-                if not story:
-                    raise
-                break
-            run_id = story[0].start.continued_from
-        return story
-
-    async def _chapter(self, execution_id: UUID, run_id: str) -> Chapter:
-        raw = await self._histories.since(execution_id, run_id, event_id=0)
-        return Chapter(run_id, await self._histories.decode(raw), raw[-1].event_id)
-
     async def _replaced(self, execution_id: UUID, story: list[Chapter]) -> list[LogRow]:
-        """Read what resets took back, as far as Temporal still has it, resets of resets included."""
-        lines: list[LogRow] = []
-        waiting, done = [reset for chapter in story for reset in chapter.resets], set[tuple[str, int]]()
-        while waiting:
-            reset = waiting.pop()
-            place = (reset.base_run_id, reset.id)
-            if place in done:
-                continue
-            done.add(place)
-            with suppress(UnknownRun):
-                base = await self._story(execution_id, reset.base_run_id)
-                with suppress(UnknownRun):
-                    while following := base[-1].next_run_id:
-                        base.append(await self._chapter(execution_id, following))
-                lines += superseded(execution_id, base, reset, verbose=self._verbose)
-                waiting += [earlier for chapter in base for earlier in chapter.resets]
-        return lines
+        """Tell what resets took back of runs before these, and of the one that is mirrored."""
+        if not any(chapter.resets for chapter in story):
+            return []
+        _, cursor = await self._stored(execution_id)
+        mirrored = cursor.position.run_id if cursor else ""
+        return await self._stories.replaced(execution_id, story, mirrored=mirrored)
 
     async def _retell(self, execution_id: UUID, story: list[Chapter]) -> Look:
         """Write the rows of a whole story in place of what was there."""

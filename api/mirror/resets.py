@@ -57,7 +57,8 @@ def _line(step: StepRow, reset: WasReset) -> LogRow:
             "finished_at": step.finished_at,
         },
         run_id=reset.base_run_id,
-        event_id=reset.id,
+        # A step is told once of each run, however often that was reset.
+        event_id=None,
         node_id=step.node_id,
         visit=step.visit,
     )

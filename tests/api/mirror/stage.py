@@ -210,7 +210,9 @@ class Runs:
         }
 
 
-async def reset(runs: Runs, handle: WorkflowHandle[Any, Any], *, to_event: int = 4, run_id: str = "") -> str:
+async def reset(
+    runs: Runs, handle: WorkflowHandle[Any, Any], *, to_event: int = 4, run_id: str = "", request: str = "1"
+) -> str:
     """Have a run begin again behind a workflow task; return the id of the run that takes its place."""
     current = run_id or (await runs.client.get_workflow_handle(handle.id).describe()).run_id
     answer = await runs.client.workflow_service.reset_workflow_execution(
@@ -218,7 +220,7 @@ async def reset(runs: Runs, handle: WorkflowHandle[Any, Any], *, to_event: int =
             namespace=runs.client.namespace,
             workflow_execution=WorkflowExecutionId(workflow_id=handle.id, run_id=current or ""),
             reason="again",
-            request_id=f"{current}",
+            request_id=f"{current} {request}",
             workflow_task_finish_event_id=to_event,
         )
     )

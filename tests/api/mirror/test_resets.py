@@ -108,6 +108,28 @@ async def test_a_mirror_that_slept_through_every_run_tells_of_all_of_them(runs: 
     assert await runs.everything(id_of(handle)) == everything
 
 
+async def test_a_run_that_is_reset_twice_from_the_same_place_loses_nothing_of_what_came_between(runs: Runs):
+    handle = await runs.start(LINE)
+    await handle.result()
+    await runs.follower.look(id_of(handle))
+    second = await reset(runs, handle)
+    await ended(runs, handle, second)
+    assert (await runs.follower.look(id_of(handle))).closed
+    third = await reset(runs, handle, run_id=handle.first_execution_run_id or "", request="once more")
+    await ended(runs, handle, third)
+    assert (await runs.follower.look(id_of(handle))).closed
+    told = await superseded(runs, handle)
+    assert [run_id for run_id, message in told if message == "Run completed"] == [
+        handle.first_execution_run_id,
+        second,
+    ]
+    assert (second, "First completed: superseded by a reset") in told
+    assert len(told) == len(set(told))
+    everything = await runs.everything(id_of(handle))
+    assert await forgetful(runs).rebuild(id_of(handle))
+    assert await runs.everything(id_of(handle)) == everything
+
+
 async def test_what_an_open_run_had_under_way_is_told_as_it_stood(runs: Runs):
     drawn = graph(START, node("a"), node("s", does={"sleeps": 60}, label="Nap"), edges=["start>a", "a>s"])
     handle = await runs.start(drawn)
