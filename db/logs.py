@@ -1,4 +1,4 @@
-"""Log lines of executions: those told by history, and the attempts that history does not keep."""
+"""Log lines of executions: told by history, of attempts it does not keep, of what a reset superseded."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ async def add(
 
 
 async def forget(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> None:
-    """Delete the lines that history can tell again; those of attempts stay."""
+    """Delete the lines that the current run's history can tell again; all others stay."""
     await session.execute(
         delete(ExecutionLog).where(
             ExecutionLog.workspace_id == workspace_id,

@@ -64,7 +64,9 @@ async def _task_failed(event: HistoryEvent, converter: DataConverter) -> Event |
     told = event.workflow_task_failed_event_attributes
     if told.cause != WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW:
         return None
-    return WasReset(event.event_id, time_of(event.event_time), told.new_run_id)
+    # The server writes the reason itself: no codec has seen it.
+    ids = told.new_run_id, told.base_run_id
+    return WasReset(event.event_id, time_of(event.event_time), *ids, told.failure.message)
 
 
 async def _marker(event: HistoryEvent, converter: DataConverter) -> Event | None:

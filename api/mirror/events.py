@@ -30,6 +30,9 @@ class WasReset(Event):
     """All events before this one are copies from the run that was reset."""
 
     run_id: str
+    base_run_id: str = ""
+    """The run whose events from this place on count no more."""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from api.mirror.events import Event
 from api.mirror.history import Histories, UnknownRun
 from api.mirror.pages import Pages
 from api.mirror.projection import Projection
+from api.mirror.rows import LogRow
 from api.mirror.state import State
-from api.mirror.track import Chapter, Foreign, Overtaken, Track, opened, write
+from api.mirror.stories import Stories
+from api.mirror.track import Chapter, Foreign, Overtaken, Track, keep, opened, write
 from db import doors, executions, logs, mirrors, steps
 from db.mirrors import Cursor, Position
 from db.session import Database
@@ -73,6 +75,7 @@ class Follower:
         self._metrics = metrics or Metrics()
         self._database = database
         self._verbose = verbose
+        self._stories = Stories(histories, verbose=verbose)
         self._tracks: OrderedDict[UUID, Track] = OrderedDict()
         self._closed: OrderedDict[UUID, End] = OrderedDict()
         self._foreign: OrderedDict[UUID, bool] = OrderedDict()
@@ -99,7 +102,7 @@ class Follower:
         """
         try:
             current = await self._histories.current_run(execution_id)
-            story = await self._story(execution_id, current)
+            story = await self._stories.read(execution_id, current)
         except UnknownRun:
             return False
         if story[0].start.continued_from:
@@ -137,7 +140,7 @@ class Follower:
         if not page.is_whole:
             return None
         chapter = Chapter("", await self._histories.decode(page.events), page.events[-1].event_id)
-        if chapter.start.continued_from:
+        if chapter.start.continued_from or chapter.resets:
             return None
         track = opened(execution_id, chapter, verbose=self._verbose)
         try:
@@ -151,7 +154,7 @@ class Follower:
         current = await self._histories.current_run(execution_id)
         workspace_id, cursor = await self._stored(execution_id)
         if cursor is None or (cursor.closed and cursor.position.run_id != current):
-            return await self._retell(execution_id, await self._story(execution_id, current))
+            return await self._retell(execution_id, await self._stories.read(execution_id, current))
         if cursor.closed:
             remember(self._closed, execution_id, End(current), most=REMEMBERED)
             return Look(closed=True)
@@ -159,10 +162,10 @@ class Follower:
             look = await self._advance(await self._thaw(execution_id, workspace_id, cursor))
         except UnknownRun:
             # The run it stands in has expired, while the one that continues it is still there.
-            return await self._retell(execution_id, await self._story(execution_id, current))
+            return await self._retell(execution_id, await self._stories.read(execution_id, current))
         if look.closed and not self.knows(execution_id, run_id=current):
             # It closed, and yet there is another run: it was reset after its end.
-            return await self._retell(execution_id, await self._story(execution_id, current))
+            return await self._retell(execution_id, await self._stories.read(execution_id, current))
         return look
 
     async def _advance(self, track: Track) -> Look:
@@ -177,7 +180,9 @@ class Follower:
                 await self._take_in(track, await self._histories.decode(raw), raw[-1].event_id)
             except Superseded:
                 current = await self._histories.current_run(track.execution_id)
-                return await self._retell(track.execution_id, await self._story(track.execution_id, current))
+                return await self._retell(
+                    track.execution_id, await self._stories.read(track.execution_id, current)
+                )
             if track.position.event_id:
                 return self._look_of(track, advanced=True)
             advanced = True
@@ -198,22 +203,17 @@ class Follower:
 
     # ── the whole story
 
-    async def _story(self, execution_id: UUID, run_id: str) -> list[Chapter]:
-        """Read the runs that led to this one, oldest first, as far back as Temporal still has them."""
-        story: list[Chapter] = []
-        while run_id:
-            try:
-                raw = await self._histories.since(execution_id, run_id, event_id=0)
-            except UnknownRun:
-                if not story:
-                    raise
-                break
-            story.insert(0, Chapter(run_id, await self._histories.decode(raw), raw[-1].event_id))
-            run_id = story[0].start.continued_from
-        return story
+    async def _replaced(self, execution_id: UUID, story: list[Chapter]) -> list[LogRow]:
+        """Tell what resets took back of runs before these, and of the one that is mirrored."""
+        if not any(chapter.resets for chapter in story):
+            return []
+        _, cursor = await self._stored(execution_id)
+        mirrored = cursor.position.run_id if cursor else ""
+        return await self._stories.replaced(execution_id, story, mirrored=mirrored)
 
     async def _retell(self, execution_id: UUID, story: list[Chapter]) -> Look:
         """Write the rows of a whole story in place of what was there."""
+        replaced = await self._replaced(execution_id, story)
         track = opened(execution_id, story[0], verbose=self._verbose)
         for chapter in story:
             if chapter is not story[0]:
@@ -233,6 +233,7 @@ class Follower:
                 await steps.forget(session, track.workspace_id, execution_id)
             await mirrors.forget(session, track.workspace_id, execution_id)
             await write(session, track, None)
+            await keep(session, track, replaced)
         return self._look_of(track, advanced=True)
 
     # ── tracks

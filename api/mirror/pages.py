@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from api.mirror.events import Event, RunEnded, Started
+from api.mirror.events import Event, RunEnded, Started, WasReset
 from api.mirror.rows import MASK, Changes, LogRow, StepRow, log_id, step_id
 from workflows.graph import Node, split_key
 from workflows.messages import Outcome
@@ -32,7 +32,7 @@ class Pages:
     def turn(self, event: Event, run_id: str) -> None:
         """Go on to the next event: what is written from here on came of it."""
         self._event, self._ordinal = event, 0
-        self._run_id = event.run_id if isinstance(event, Started) else run_id
+        self._run_id = event.run_id if isinstance(event, Started | WasReset) else run_id
 
     def take(self) -> Changes:
         """Hand over what was written since the last call."""

@@ -103,6 +103,7 @@ class Projection:
             case WasReset():
                 self.run_id = event.run_id
                 self.pages.execution(temporal_run_id=event.run_id)
+                self.pages.note(f"Reset: {event.reason}" if event.reason else "Reset")
             case Recorded():
                 self._record(event)
             case Scheduled():

@@ -44,7 +44,7 @@ class LogRow:
     message: str
     data: Any
     run_id: str
-    event_id: int
+    event_id: int | None
     execution_step_id: UUID | None = None
     node_id: str | None = None
     visit: int | None = None

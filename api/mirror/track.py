@@ -1,18 +1,22 @@
 """One execution as a follower knows it: where it stands, what it projects, how that is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.mirror.events import Event, Started
+from api.mirror.events import Event, RunEnded, Started, WasReset
 from api.mirror.pages import Pages
 from api.mirror.projection import Projection
-from api.mirror.rows import plain
+from api.mirror.rows import LogRow, plain
 from db import logs, mirrors
 from db.jsonb import storable
 from db.mirrors import Cursor, Page, Position
+
+HEAVY = 50
+"""Lines in one statement that may hold a step's input and output each."""
 
 
 class Overtaken(Exception):
@@ -69,6 +73,17 @@ class Chapter:
             raise TypeError(f"run {self.run_id} begins with {type(first).__name__}")
         return first
 
+    @property
+    def resets(self) -> list[WasReset]:
+        """List the resets that led to this run."""
+        return [event for event in self.events if isinstance(event, WasReset)]
+
+    @property
+    def next_run_id(self) -> str:
+        """Name the run that continues this one, if one does."""
+        last = self.events[-1]
+        return last.next_run_id if isinstance(last, RunEnded) else ""
+
 
 def opened(execution_id: UUID, chapter: Chapter, *, verbose: bool) -> Track:
     """Stand before an execution's first event."""
@@ -99,3 +114,11 @@ async def write(session: AsyncSession, track: Track, old: Position | None) -> No
     rest = [{**line, "execution_id": str(track.execution_id)} for line in lines[logs.AT_ONCE :]]
     await logs.add(session, track.workspace_id, rest, source="history")
     track.is_stored = True
+
+
+async def keep(session: AsyncSession, track: Track, replaced: Sequence[LogRow]) -> None:
+    """Write the lines that tell what a reset superseded; they stay when their run is gone from Temporal."""
+    rows = [{**plain(row), "execution_id": str(track.execution_id)} for row in replaced]
+    for start in range(0, len(rows), HEAVY):
+        part = rows[start : start + HEAVY]
+        await logs.add(session, track.workspace_id, part, source="superseded")

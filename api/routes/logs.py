@@ -35,7 +35,9 @@ class LogShown(Shown):
     attempt: int | None
     execution_step_id: UUID | None
     data: Any
-    source: str
+    source: str = Field(
+        description="`history`, `attempt`, or `superseded`: taken back when an operator reset the run."
+    )
 
 
 class LogPage(Page[LogShown]):

@@ -73,14 +73,14 @@ def start(directory: Path) -> Machine:
     own = temporal.command(
         port=lean_port, ui_port=None, database=directory / "lean.db", callbacks=[f"{ports.HOST}:*"]
     )
-    lean = _process([*own, "--metrics-port", str(lean_metrics)])
-    _wait_for(lean_port)
+    lean = process([*own, "--metrics-port", str(lean_metrics)])
+    wait_for(lean_port)
     plain = [temporal.executable(), "server", "start-dev", "--headless", "--port", str(tutorial_port)]
     plain += ["--log-level", "warn", "--db-filename", str(directory / "tutorial.db")]
-    tutorial = _process([*plain, "--metrics-port", str(tutorial_metrics)])
-    _wait_for(tutorial_port)
+    tutorial = process([*plain, "--metrics-port", str(tutorial_metrics)])
+    wait_for(tutorial_port)
     address = f"{ports.HOST}:{lean_port}"
-    up, card = _flowtrack(directory, address)
+    up, card = flowtrack(directory, address)
     with psycopg.connect(card["database_url"], autocommit=True) as connection:
         connection.execute(TABLES)
     card |= {"lean": address, "tutorial": f"{ports.HOST}:{tutorial_port}", "hand_port": ports.free()}
@@ -88,8 +88,8 @@ def start(directory: Path) -> Machine:
     hand = directory / "hand.json"
     hand.write_text(json.dumps({**card, "api_port": card["hand_port"]}))
     serve, here = [sys.executable, "-m", "shapes.serve"], str(Path(__file__).parent.parent)
-    api, worker = (_process([*serve, which, str(hand)], PYTHONPATH=here) for which in ("api", "worker"))
-    _wait_for(card["hand_port"])
+    api, worker = (process([*serve, which, str(hand)], PYTHONPATH=here) for which in ("api", "worker"))
+    wait_for(card["hand_port"])
     return Machine(
         card,
         up,
@@ -104,12 +104,13 @@ def start(directory: Path) -> Machine:
     )
 
 
-def _flowtrack(directory: Path, address: str) -> tuple[Process, dict[str, Any]]:
+def flowtrack(directory: Path, address: str) -> tuple[Process, dict[str, Any]]:
+    """Start `flowtrack up` on that Temporal with the workload published; return it and its card."""
     smtp_port = ports.free()
     free = [word for flag in PORTS if "temporal" not in flag for word in (flag, "0")]
     where = ["--data-dir", str(directory), "--smtp-port", str(smtp_port), *free]
     command = [sys.executable, "-m", "flowtrack", "up", "--no-demo", *where]
-    up = _process(command, FLOWTRACK_TEMPORAL_ADDRESS=address)
+    up = process(command, FLOWTRACK_TEMPORAL_ADDRESS=address)
     path = directory / "up.json"
     while not path.exists():
         if up.poll() is not None:
@@ -139,7 +140,8 @@ def _workload(card: dict[str, Any]) -> str:
     return f"{api.url}/f/{card['workspace_slug']}/{published['slug']}"
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
+    """Wait until somebody listens."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(OSError), socket.create_connection((ports.HOST, port), timeout=1):
@@ -148,7 +150,8 @@ def _wait_for(port: int) -> None:
     raise SystemExit(f"nothing listens on port {port}")
 
 
-def _process(command: list[str], **variables: str) -> Process:
+def process(command: list[str], **variables: str) -> Process:
+    """Start a process that says nothing."""
     # An installed FlowTrack has its bytecode; one that may not write it would compile for every run.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPYCACHEPREFIX": "/tmp/flowtrack-bench-pyc", **variables}

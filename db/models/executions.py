@@ -26,6 +26,7 @@ TRIGGER_TYPES = ("FORM", "MANUAL", "WEBHOOK", "SCHEDULE", "LEAD_EVENT", "API", "
 EXECUTION_STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled")
 OPEN_STATUSES = ("queued", "running", "waiting")
 STEP_STATUSES = ("running", "completed", "failed", "skipped", "cancelled")
+LOG_SOURCES = ("history", "attempt", "superseded")
 LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
 EFFECT_STATUSES = ("reserved", "confirmed", "unknown", "released")
 
@@ -156,7 +157,7 @@ class ExecutionLog(Base):
         parent("execution_id", "workflow_executions"),
         parent("execution_step_id", "execution_steps", ondelete=forgets("execution_step_id")),
         one_of("log_level", LOG_LEVELS),
-        one_of("source", ("history", "attempt")),
+        one_of("source", LOG_SOURCES),
         indexed("execution_logs_execution_id", "execution_id"),
         indexed("execution_logs_step", "execution_step_id", where="execution_step_id IS NOT NULL"),
         {"postgresql_partition_by": "RANGE (created_at)"},

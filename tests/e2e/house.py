@@ -155,7 +155,7 @@ class House:
         for name, table, where, order in (
             ("execution", "workflow_executions", "id = :id", "id"),
             ("steps", "execution_steps", "execution_id = :id", "step_number"),
-            ("logs", "execution_logs", "execution_id = :id AND source = 'history'", "created_at, id"),
+            ("logs", "execution_logs", "execution_id = :id AND source <> 'attempt'", "created_at, id"),
         ):
             rows = await self.rows(f"SELECT * FROM {table} WHERE {where} ORDER BY {order}", id=execution_id)
             ours = ("updated_at", "mirrored_at", *(("created_at",) if table == "execution_steps" else ()))

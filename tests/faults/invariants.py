@@ -18,7 +18,7 @@ OURS = ("updated_at", "mirrored_at")
 MIRRORED = (
     ("workflow_executions", "id = %s", "id"),
     ("execution_steps", "execution_id = %s", "step_number"),
-    ("execution_logs", "execution_id = %s AND source = 'history'", "created_at, id"),
+    ("execution_logs", "execution_id = %s AND source <> 'attempt'", "created_at, id"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The sweep asks once for each page of closed runs which of them are not mirrored to their end.
+"""The mirror: one question for each page of the sweep, and a log of what a reset superseded.
 
 Revision ID: 0009
 """
@@ -26,12 +26,23 @@ $$
 SIGNATURE = "door_unmirrored(uuid[], text[], boolean[])"
 
 
+def _sources(*names: str) -> str:
+    given = ", ".join(f"'{name}'" for name in names)
+    return (
+        "ALTER TABLE execution_logs DROP CONSTRAINT execution_logs_source_check,"
+        f" ADD CONSTRAINT execution_logs_source_check CHECK (source IN ({given}))"
+    )
+
+
 def upgrade() -> None:
     connection = op.get_bind().execution_options(no_parameters=True)
     connection.exec_driver_sql(DOOR)
     connection.exec_driver_sql(f"REVOKE ALL ON FUNCTION {SIGNATURE} FROM PUBLIC")
     connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {SIGNATURE} TO flowtrack_app")
+    op.execute(_sources("history", "attempt", "superseded"))
 
 
 def downgrade() -> None:
     op.execute(f"DROP FUNCTION {SIGNATURE}")
+    op.execute("DELETE FROM execution_logs WHERE source = 'superseded'")
+    op.execute(_sources("history", "attempt"))

@@ -11,9 +11,10 @@ from uuid import UUID
 from sqlalchemy import select
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution as WorkflowExecutionId
-from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 from uuid_utils.compat import uuid7
 
@@ -201,7 +202,7 @@ class Runs:
     async def everything(self, execution_id: UUID) -> dict[str, Any]:
         """Read all rows that history tells, field by field."""
         row = columns(await self.row(execution_id), without=frozenset({"mirrored_at", "updated_at"}))
-        lines = [columns(line) for line in await self.logs(execution_id) if line.source == "history"]
+        lines = [columns(line) for line in await self.logs(execution_id) if line.source != "attempt"]
         return {
             "execution": row,
             "steps": [columns(step) for step in (await self.steps(execution_id)).values()],
@@ -209,19 +210,39 @@ class Runs:
         }
 
 
-async def reset(runs: Runs, handle: WorkflowHandle[Any, Any], *, to_event: int = 4) -> str:
+async def reset(
+    runs: Runs, handle: WorkflowHandle[Any, Any], *, to_event: int = 4, run_id: str = "", request: str = "1"
+) -> str:
     """Have a run begin again behind a workflow task; return the id of the run that takes its place."""
-    current = (await runs.client.get_workflow_handle(handle.id).describe()).run_id
+    current = run_id or (await runs.client.get_workflow_handle(handle.id).describe()).run_id
     answer = await runs.client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=runs.client.namespace,
             workflow_execution=WorkflowExecutionId(workflow_id=handle.id, run_id=current or ""),
             reason="again",
-            request_id=f"{current}",
+            request_id=f"{current} {request}",
             workflow_task_finish_event_id=to_event,
         )
     )
     return answer.run_id
+
+
+async def gone(runs: Runs, handle: WorkflowHandle[Any, Any], run_id: str) -> None:
+    """Delete one of an execution's runs from Temporal."""
+    request = DeleteWorkflowExecutionRequest(
+        namespace=runs.client.namespace,
+        workflow_execution=WorkflowExecutionId(workflow_id=handle.id, run_id=run_id),
+    )
+    await runs.client.workflow_service.delete_workflow_execution(request)
+
+    async def forgotten() -> bool:
+        try:
+            await runs.client.get_workflow_handle(handle.id, run_id=run_id).describe()
+        except RPCError:
+            return True
+        return False
+
+    await until(forgotten)
 
 
 def columns(row: Any, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:

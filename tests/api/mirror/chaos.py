@@ -1,0 +1,179 @@
+"""Many runs, no hint at all, mirrors that are killed one after the other, and operators who end and reset."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
+from temporalio.service import RPCError
+
+from api.mirror.mirror import Mirror
+from api.mirror.pace import Pace
+from tests.api.mirror.stage import START, Runs, graph, id_of, node, reset, until
+from workflows.graph import Graph
+
+PACE = Pace(sweep=0.5, silence=timedelta(seconds=1))
+CLOSED = {
+    WorkflowExecutionStatus.COMPLETED: ("completed", None),
+    WorkflowExecutionStatus.FAILED: ("failed", "node_failed"),
+    WorkflowExecutionStatus.TERMINATED: ("failed", "terminated"),
+    WorkflowExecutionStatus.CANCELED: ("cancelled", "cancelled"),
+}
+GRAPHS: dict[str, Graph] = {
+    "line": graph(START, node("a"), node("b"), edges=["start>a", "a>b"]),
+    "nap": graph(START, node("a", does={"sleeps": 1.2}), node("b"), edges=["start>a", "a>b"]),
+    "mail": graph(
+        START,
+        node("a", "ACTION_SEND_EMAIL", does={"fails": 1}, config={"retry": {"initialSeconds": 0.1}}),
+        node("b"),
+        edges=["start>a", "a>b"],
+    ),
+    "fails": graph(START, node("a", does={"fails": 9, "final": True}), edges=["start>a"]),
+    "choice": graph(
+        START,
+        node("c", "LOGIC_CONDITION", does={"handles": ("condition_true",)}),
+        node("a"),
+        node("b"),
+        edges=["start>c", "c:condition_true>a", "c:condition_false>b"],
+    ),
+}
+STEPS = {
+    "line": {"start:1": "completed", "a:1": "completed", "b:1": "completed"},
+    "nap": {"start:1": "completed", "a:1": "completed", "b:1": "completed"},
+    "mail": {"start:1": "completed", "a:1": "completed", "b:1": "completed"},
+    "choice": {"start:1": "completed", "c:1": "completed", "a:1": "completed", "b:1": "skipped"},
+}
+"""What a completed run of each leaves."""
+DOUBLES = (
+    "SELECT count(*) - count(DISTINCT (execution_id, node_id, visit)) FROM execution_steps",
+    "SELECT count(*) - count(DISTINCT (execution_id, run_id, event_id, node_id, visit, message))"
+    " FROM execution_logs",
+    "SELECT count(*) - count(DISTINCT execution_id) FROM mirror_cursors",
+    "SELECT count(*) - count(DISTINCT execution_id) FROM execution_logs"
+    " WHERE message = 'Run started' AND source = 'history'",
+)
+
+
+@dataclass
+class Chaos:
+    """One storm, and what it did."""
+
+    runs: Runs
+    database_url: str
+    seed: str
+    count: int
+    mirrors: int = 3
+    kill_every: float = 2.0
+    abreast: int = 40
+    struck_share: float = 0.1
+    did: Counter[str] = field(default_factory=Counter)
+    kinds: dict[UUID, str] = field(default_factory=dict)
+
+    async def rage(self) -> None:
+        """Go through it; afterwards every run has closed, and the rows say so."""
+        dice, slots = random.Random(self.seed), asyncio.Semaphore(self.abreast)
+        async with self._mirrors(dice):
+            lives = [self._live(random.Random(dice.random()), slots) for _ in range(self.count)]
+            closed = dict(await asyncio.gather(*lives))
+            await until(lambda: self._shows(closed), seconds=60 + self.count / 10)
+
+    async def check(self) -> None:
+        """Compare with what stands in Temporal, and with what is made of it from zero."""
+        for execution_id, kind in self.kinds.items():
+            row = await self.runs.row(execution_id)
+            if row.status == "completed":
+                steps = await self.runs.steps(execution_id)
+                assert {key: step.status for key, step in steps.items()} == STEPS[kind], self.seed
+        for statement in DOUBLES:
+            assert await self._rows(statement) == [(0,)], (statement, self.seed)
+        before = {each: await self.runs.everything(each) for each in self.kinds}
+        await self._rows("DELETE FROM execution_logs WHERE source = 'superseded' RETURNING 1")
+        late = Mirror(self.runs.client, self.runs.database, database_url=self.database_url)
+        for execution_id, everything in before.items():
+            assert await late.rebuild(execution_id)
+            assert await self.runs.everything(execution_id) == everything, self.seed
+
+    # ── what happens
+
+    async def _live(self, dice: random.Random, slots: asyncio.Semaphore) -> tuple[UUID, tuple[Any, ...]]:
+        """Lead one run from its start to its last end; return what Temporal says of it."""
+        async with slots:
+            kind = dice.choice(list(GRAPHS))
+            handle = await self.runs.start(GRAPHS[kind])
+            self.kinds[id_of(handle)] = kind
+            if dice.random() < self.struck_share:
+                await asyncio.sleep(dice.random() * 1.5)
+                await self._strike(dice.choice(("terminate", "cancel", "reset", "reset")), handle)
+            return id_of(handle), await self._closed(handle)
+
+    async def _strike(self, how: str, handle: WorkflowHandle[Any, Any]) -> None:
+        current = self.runs.client.get_workflow_handle(handle.id)
+        try:
+            if how == "terminate":
+                await current.terminate(reason="from outside")
+            elif how == "cancel":
+                await current.cancel(reason="from outside")
+            else:
+                await reset(self.runs, handle)
+        except RPCError:
+            # It is over already, or has not done a task yet.
+            how = f"{how} in vain"
+        self.did[how] += 1
+
+    async def _closed(self, handle: WorkflowHandle[Any, Any]) -> tuple[Any, ...]:
+        current = self.runs.client.get_workflow_handle(handle.id)
+        while True:
+            told = await current.describe()
+            if told.status in CLOSED:
+                return (told.run_id, *CLOSED[told.status])
+            await asyncio.sleep(0.3)
+
+    @asynccontextmanager
+    async def _mirrors(self, dice: random.Random) -> AsyncIterator[None]:
+        """Keep some mirrors going, and kill one after the other; whoever follows knows nothing."""
+        tasks = [self._mirror() for _ in range(self.mirrors)]
+
+        async def kill() -> None:
+            while True:
+                await asyncio.sleep(self.kill_every)
+                number = dice.randrange(self.mirrors)
+                await _killed(tasks[number])
+                tasks[number] = self._mirror()
+                self.did["mirror killed"] += 1
+
+        killer = asyncio.create_task(kill())
+        try:
+            yield
+            assert not killer.done()
+        finally:
+            await _killed(killer)
+            for task in tasks:
+                await _killed(task)
+
+    def _mirror(self) -> asyncio.Task[None]:
+        url, pace = self.database_url, PACE
+        mirror = Mirror(self.runs.client, self.runs.database, database_url=url, pace=pace)
+        return asyncio.create_task(mirror.run())
+
+    # ── what is seen
+
+    async def _shows(self, closed: dict[UUID, tuple[Any, ...]]) -> bool:
+        statement = "SELECT id, temporal_run_id::text, status, status_reason FROM workflow_executions"
+        return {row[0]: tuple(row[1:]) for row in await self._rows(statement)} == closed
+
+    async def _rows(self, statement: str) -> list[Any]:
+        async with self.runs.database.workspace(self.runs.workspace_id) as session:
+            return [tuple(row) for row in await session.execute(text(statement))]
+
+
+async def _killed(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
