@@ -184,6 +184,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     from api import app, server
     from api.dispatcher import Dispatcher
     from api.live.describer import Temporals
+    from api.live.hub import Hub
     from api.metrics import Metrics, Rows
     from api.mirror.mirror import Mirror
     from api.mirror.pace import Pace
@@ -230,7 +231,8 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     interval = settings.dispatcher_poll_seconds
     dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
     detector = Detector(client, beside, metrics=metrics, hint=mirror.hint)
-    tasks = [dispatcher.run, mirror.run, detector.run]
+    hub = Hub(settings.database_url, hint=mirror.hint)
+    tasks = [dispatcher.run, mirror.run, detector.run, hub.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
     imagined = await _temporal(settings, settings.simulation_namespace)
     application = app.create_app(
@@ -244,13 +246,14 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         tracer=traced.tracer if traced else None,
         describer=Temporals(client),
         closed=mirror.closed,
+        hub=hub,
         lifespan_tasks=tasks,
     )
     rows = Rows(beside, metrics.registry)
     page = numbers.Page(metrics.registry, before=[rows.refresh], core=core)
     try:
         async with numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port):
-            await server.serve(application, host=settings.api_host, port=settings.api_port)
+            await server.serve(application, host=settings.api_host, port=settings.api_port, on_exit=hub.close)
     finally:
         await beside.close()
         await database.close()

@@ -27,7 +27,7 @@ from temporalio.worker import (
 from uuid_utils.compat import uuid7
 
 from activities.metrics import Metrics
-from db import logs, mirrors
+from db import logs, mirrors, news
 from db.mirrors import Hint
 from db.session import Database
 from workflows.graph import split_key
@@ -167,6 +167,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         try:
             async with self._database.workspace(workspace_id) as session:
                 await logs.add(session, workspace_id, rows, source="attempt")
+                await news.tell(session, workspace_id, {UUID(row["execution_id"]) for row in rows})
         except DBAPIError as error:
             if not isinstance(error, DataError | IntegrityError | ProgrammingError):
                 raise

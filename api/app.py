@@ -14,6 +14,7 @@ from api.bodies import Bodies
 from api.cors import PublicForms
 from api.deps import Closed, Config, Planner, Platform, Simulator, Starter, nobody_told
 from api.live.describer import Describer, Nobody
+from api.live.hub import Hub
 from api.metrics import Metrics
 from api.pages import reference
 from api.requests import Requests
@@ -23,6 +24,7 @@ from api.routes import (
     bulk,
     closes,
     control,
+    events,
     executions,
     form_fields,
     graphs,
@@ -62,6 +64,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     graphs.router,
     simulations.router,
     form_fields.router,
+    # Before `/v1/executions/{execution_id}`, which would take `events` for an id.
+    events.router,
     executions.router,
     control.router,
     reruns.router,
@@ -94,6 +98,7 @@ def create_app(
     tracer: Tracer | None = None,
     describer: Describer | None = None,
     closed: Closed = nobody_told,
+    hub: Hub | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it.
@@ -108,6 +113,7 @@ def create_app(
         simulator,
         metrics=metrics or Metrics(),
         describer=describer or Nobody(),
+        hub=hub or Hub(),
         traffic=traffic or Traffic(),
         closed=closed,
     )

@@ -122,6 +122,15 @@ def about(request: Request, caller: Caller) -> dict[str, str]:
 Authenticated = Annotated[Caller, Depends(authenticate)]
 
 
+async def still_may(request: Request, caller: Caller, scope: str) -> bool:
+    """Ask anew whether the caller of a request may do what it does, for answers that take long."""
+    try:
+        now = await authenticate(request, await bearer(request))
+    except errors.Unauthorized:
+        return False
+    return now.workspace_id == caller.workspace_id and now.may(scope)
+
+
 @dataclass(frozen=True)
 class Requirement:
     """Demands one scope; the OpenAPI document reads it from here."""

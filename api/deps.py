@@ -16,6 +16,7 @@ from activities.clients import addresses
 from api.auth import Authenticated
 from api.desk import Desk
 from api.live.describer import Describer, Nobody
+from api.live.hub import Hub
 from api.metrics import Metrics
 from api.mirror.events import Event
 from api.simulation.script import Course, Scripted
@@ -173,6 +174,7 @@ class Platform:
     planner: Planner | None = None
     simulator: Simulator | None = None
     describer: Describer = field(default_factory=Nobody)
+    hub: Hub = field(default_factory=Hub)
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
     traffic: Traffic = field(default_factory=Traffic)

@@ -15,6 +15,7 @@ Refusal
 ├── MediaTypeRefused 415
 ├── Invalid 422 ── BlockedDestination
 ├── VersionRequired 428
+├── TooManyStreams 429
 ├── Broken 500
 └── Unavailable 503
 """
@@ -219,6 +220,19 @@ class VersionRequired(Refusal):
     """Send `If-Match` with the ETag of the version that you changed."""
 
     status, code, title = 428, "version_required", "Which version did you change?"
+
+
+class TooManyStreams(Refusal):
+    """This workspace has as many event streams open as it may; close some, or ask from time to time."""
+
+    status, code, title = 429, "too_many_streams", "Too many streams"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"Retry-After": "15"})
+
+
+class NothingMore(Exception):
+    """A stream that is to go on has ended: no refusal, but 204 without a body."""
 
 
 class Broken(Refusal):

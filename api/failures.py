@@ -50,7 +50,11 @@ def install(app: FastAPI, *, docs_url: str) -> None:
 
         return handle
 
+    async def end(request: Request, error: Exception) -> Response:
+        return Response(status_code=204)
+
     app.add_exception_handler(errors.Refusal, handler(lambda error: error))
+    app.add_exception_handler(errors.NothingMore, end)
     app.add_exception_handler(RequestValidationError, handler(of_validation))
     app.add_exception_handler(HTTPException, handler(of_http))
     for kind in (OperationalError, InterfaceError, PoolTimeout, RPCError):

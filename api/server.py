@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -11,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LARGEST_HEAD = 16 * 1024
 KEEP_ALIVE_SECONDS = 15
-# Event streams stay open for ever; a stopping server leaves them this long, then goes.
+# Answers that are under way when the server is to stop have this long, then it goes.
 GOODBYE_SECONDS = 5
 
 
@@ -104,6 +105,16 @@ class DeadlineProtocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn that ends by returning: it would raise the signal again, and skip whatever closes after it."""
 
+    def __init__(self, config: uvicorn.Config, *, on_exit: Callable[[], None] = lambda: None) -> None:
+        """Prepare; `on_exit` ends what would otherwise be waited for."""
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        self._on_exit()
+        super().handle_exit(sig, frame)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop at SIGINT and SIGTERM."""
@@ -113,8 +124,8 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(app: ASGIApp, *, host: str, port: int) -> None:
-    """Serve the app until SIGTERM or SIGINT."""
+async def serve(app: ASGIApp, *, host: str, port: int, on_exit: Callable[[], None] = lambda: None) -> None:
+    """Serve the app until SIGTERM or SIGINT; `on_exit` is called then, and ends the event streams."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -129,4 +140,4 @@ async def serve(app: ASGIApp, *, host: str, port: int) -> None:
         access_log=False,
         log_config=None,
     )
-    await Server(config).serve()
+    await Server(config, on_exit=on_exit).serve()

@@ -1,20 +1,19 @@
 """The mirror's place in an execution's history: one cursor per execution, moved by compare-and-set."""
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy import delete, select
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db import listening
 from db.models import MirrorCursor
-from db.session import driver_url, fetch, to_json
+from db.session import fetch, to_json
 
 CHANNEL = "flowtrack_hints"
 """Where workers say that an execution moved on; the payload is its id and that of its run."""
@@ -170,14 +169,11 @@ async def hint(session: AsyncSession, hints: Iterable[Hint]) -> None:
 
 async def listen(url: str | URL) -> AsyncGenerator[Hint | None]:
     """Yield None once hints are heard, and then every hint; ends with the connection."""
-    plain = driver_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = await psycopg.AsyncConnection.connect(
-        plain, autocommit=True, connect_timeout=5, keepalives_idle=30, application_name="flowtrack mirror"
-    )
-    async with connection:
-        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
-        yield None
-        async for notice in connection.notifies():
-            execution_id, _, run_id = notice.payload.partition(" ")
+    async with aclosing(listening.notices(url, CHANNEL, name="flowtrack mirror")) as heard:
+        async for payload in heard:
+            if payload is None:
+                yield None
+                continue
+            execution_id, _, run_id = payload.partition(" ")
             with suppress(ValueError):
                 yield Hint(UUID(execution_id), run_id)

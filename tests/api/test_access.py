@@ -50,7 +50,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 
 @pytest.fixture
-async def things(acme: Tenant, publish: Publish, anonymous, database) -> dict[str, str]:
+async def things(app, acme: Tenant, publish: Publish, anonymous, database) -> dict[str, str]:
     """One of everything that has an id."""
     form = await publish()
     receipt = (await anonymous.post(form.path, json={"email": "a@example.com"})).json()
@@ -61,6 +61,8 @@ async def things(acme: Tenant, publish: Publish, anonymous, database) -> dict[st
     endpoint = await acme.make("/v1/webhook-endpoints", {"url": "https://example.com/hook"})
     made = await acme.make("/v1/api-keys", {"name": "spare"})
     assert fields
+    # Event streams end with their first event.
+    app.state.platform.hub.close()
     async with database.workspace(acme.workspace_id) as session:
         session.add(
             ExecutionStep(

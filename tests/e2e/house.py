@@ -20,6 +20,7 @@ from activities.world import World
 from api import app
 from api.dispatcher import Dispatcher
 from api.live.describer import Temporals
+from api.live.hub import Hub
 from api.metrics import Metrics
 from api.mirror.mirror import Mirror
 from api.planner import Planner
@@ -216,6 +217,8 @@ async def built(
         )
         planner = Planner(database, client, task_queue=task_queue)
         simulator = Simulator(imagined, task_queue=task_queue)
+        hub = Hub(database_url, hint=mirror.hint)
+        await stack.enter_async_context(_running(hub.run))
         # Of its own, so that tests which count the mirror's calls count no viewer's.
         viewing = await temporal.connect(temporal_address)
         application = app.create_app(
@@ -228,6 +231,7 @@ async def built(
             tracer=traced.tracer if traced else None,
             describer=Temporals(viewing),
             closed=mirror.closed,
+            hub=hub,
         )
         await stack.enter_async_context(application.router.lifespan_context(application))
         Callbacks(await stack.enter_async_context(served(application)), MASTER_KEY).attach(client)

@@ -1,6 +1,7 @@
 """Live inspection of real runs: attempts as they are made, what a run waits for, and why."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -170,3 +171,30 @@ async def test_a_held_step_waits_for_somebody(house: House):
     assert (told["code"], told["facts"]["step_id"]) == ("held", held["step_id"])
     await ok(house.api.post(f"/v1/executions/{execution_id}/steps/{held['step_id']}/skip"))
     assert (await house.ended(execution_id))["status"] == "completed"
+
+
+async def test_a_runs_stream_tells_all_that_its_rows_tell(house: House):
+    nap = node("nap", "LOGIC_DELAY", "Nap", duration="PT1S")
+    log = node("log", "UTILITY_LOG", "Log", message="on")
+    execution_id = await house.submit(await house.workflow(chain(FORM, nap, log)), PERSON)
+    # It is answered when the run has ended and the stream with it.
+    answer = await ok(house.api.get(f"/v1/executions/{execution_id}/events", timeout=60))
+    events = [read(block) for block in answer.text.split("\n\n") if block and not block.startswith(":")]
+    assert [events[0]["event"], events[-1]["event"]] == ["snapshot", "end"]
+    assert events[-1]["data"]["execution"]["status"] == "completed"
+    told = {step["node_id"]: step["status"] for event in events for step in event["data"].get("steps", ())}
+    assert told == {"form": "completed", "nap": "completed", "log": "completed"}
+    kinds = [wait["kind"] for event in events if event["event"] == "live" for wait in waits_in(event)]
+    assert "timer" in kinds
+
+
+def read(block: str) -> dict[str, Any]:
+    """Read one event of a stream."""
+    fields = dict(line.split(": ", 1) for line in block.split("\n"))
+    return {**fields, "data": json.loads(fields["data"])}
+
+
+def waits_in(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give what a run waits for, by its event `live`."""
+    live = event["data"]["live"]
+    return live["waits"] if live else []

@@ -1,0 +1,56 @@
+"""Where a run's stream stands, as the event ids that clients send back (`Last-Event-ID`)."""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any
+
+LONGEST = 8_000
+"""Characters: a snapshot names every transaction that was under way."""
+SNAPSHOT = re.compile(r"\d{1,18}:\d{1,18}:(?:\d{1,18}(?:,\d{1,18})*)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RunPosition:
+    """What a viewer of one run has been sent."""
+
+    snapshot: str
+    temporal_run: str
+    """Digest of the Temporal run's id: after a reset rows may be gone, and the story begins anew."""
+    row: str
+    """Digest of the execution as it was sent."""
+    is_end: bool = False
+
+    def __str__(self) -> str:
+        return "~".join((self.snapshot, self.temporal_run, self.row, "end" if self.is_end else "on"))
+
+    @property
+    def ended(self) -> "RunPosition":
+        """The place behind the stream's last event."""
+        return replace(self, is_end=True)
+
+    @classmethod
+    def read(cls, text: str | None) -> "RunPosition | None":
+        """Read what a client sent back."""
+        match (text or "")[:LONGEST].split("~"):
+            case [snapshot, temporal_run, row, "end" | "on" as end] if is_snapshot(snapshot):
+                return cls(snapshot, temporal_run, row, end == "end")
+        return None
+
+
+def is_snapshot(text: str) -> bool:
+    """Tell whether PostgreSQL takes a text for a snapshot."""
+    if not SNAPSHOT.fullmatch(text):
+        return False
+    low, high, under_way = text.split(":")
+    listed = list(map(int, filter(None, under_way.split(","))))
+    ascending = all(one < other for one, other in pairwise(listed))
+    inside = all(int(low) <= one < int(high) for one in listed)
+    return 0 < int(low) <= int(high) and ascending and inside
+
+
+def digest(value: Any) -> str:
+    """Shorten a value to what tells it from another one."""
+    return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]

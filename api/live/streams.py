@@ -1,0 +1,208 @@
+"""The events that a viewer is sent: first a snapshot, then what changed, each with the place behind it.
+
+Whatever wakes a stream, it reads the rows and sends what is new in them; news may be doubled or come in any
+order. It holds no connection of the database while it waits.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from fastapi.sse import ServerSentEvent
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from api.live.describer import Describer
+from api.live.hub import Mark, Viewer
+from api.live.positions import RunPosition, digest
+from api.live.sight import look
+from db import feed
+from db.models.executions import OPEN_STATUSES
+from db.session import Database
+
+log = structlog.get_logger()
+
+CHECK = 15.0
+"""Seconds after which a stream looks of itself, and whether its caller may still see what it shows."""
+PACE = 0.2
+"""Seconds between two looks of one stream, however fast its run goes."""
+RETRY = 2_000
+"""Milliseconds after which a client whose stream broke comes back."""
+MOST_KNOWN = 1_000
+"""Executions of which a workspace's stream knows how it told them last."""
+OUTAGES = (OSError, DBAPIError, PoolTimeout)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a stream works with."""
+
+    database: Database
+    describer: Describer
+    viewer: Viewer
+    is_allowed: Callable[[], Awaitable[bool]]
+    """Asks anew whether the caller may see the rows: keys are revoked, and expire."""
+    check: float = CHECK
+
+    async def wait(self) -> bool:
+        """Wait until there may be something new; False when the stream is to end."""
+        if not await self.viewer.wait(self.check):
+            try:
+                return not self.viewer.is_over and await self.is_allowed()
+            except OUTAGES:
+                # What cannot be asked is not shown either.
+                return True
+        return not self.viewer.is_over
+
+
+# ── one run
+
+
+async def of_run(
+    watch: Watch, execution_id: UUID, position: RunPosition | None
+) -> AsyncGenerator[ServerSentEvent]:
+    """Send a run's changes until it is over; goes on behind `position` if the client was there."""
+    story = RunStory(watch, execution_id, position)
+    while True:
+        async for event in story.news():
+            yield event
+        if story.is_over:
+            return
+        await asyncio.sleep(PACE)
+        if not await watch.wait():
+            return
+
+
+class RunStory:
+    """What a viewer of one run has been told."""
+
+    def __init__(self, watch: Watch, execution_id: UUID, position: RunPosition | None) -> None:
+        self._watch = watch
+        self._ids = watch.viewer.workspace_id, execution_id
+        self._position = position
+        self._live: Any = None
+        self.is_over = False
+        """The run has ended and the viewer knows; or there is no such run any more."""
+
+    async def news(self) -> AsyncGenerator[ServerSentEvent]:
+        """Yield what is new in the rows, and in what the run waits for."""
+        try:
+            found = await self._read()
+        except OUTAGES as error:
+            log.warning("stream waits for the database", error=type(error).__name__)
+            return
+        if found is None:
+            self.is_over = True
+            return
+        name, seen, position = found
+        status = seen.run["status"]
+        if (event := self._event(name, seen, position)) is not None:
+            yield event
+        if status not in OPEN_STATUSES:
+            self.is_over = True
+            yield ServerSentEvent(event="end", data={"execution": seen.run}, id=str(position.ended))
+            return
+        if (live := await self._waits()) is not None:
+            yield live
+
+    async def _read(self) -> tuple[str, feed.Look, RunPosition] | None:
+        """Read what changed; everything where that is not known, or too much."""
+        old = self._position
+        async with self._watch.database.workspace(self._ids[0]) as session:
+            seen = await feed.run_since(session, *self._ids, since=old.snapshot) if old is not None else None
+            if seen is not None and old is not None and digest(seen.temporal_run_id) == old.temporal_run:
+                return "changes", seen, _position(seen)
+            seen = await feed.run(session, *self._ids)
+        return ("snapshot", seen, _position(seen)) if seen is not None else None
+
+    def _event(self, name: str, seen: feed.Look, position: RunPosition) -> ServerSentEvent | None:
+        old, self._position = self._position, position
+        if name == "snapshot":
+            missing = max(seen.step_count - len(seen.steps), 0)
+            told = {"execution": seen.run, "steps": seen.steps, "earlier_steps": missing}
+            return ServerSentEvent(event=name, data=told, id=str(position), retry=RETRY)
+        is_same = old is not None and old.row == position.row
+        if is_same and not seen.steps:
+            return None
+        told = {"execution": None if is_same else seen.run, "steps": seen.steps}
+        return ServerSentEvent(event=name, data=told, id=str(position))
+
+    async def _waits(self) -> ServerSentEvent | None:
+        """Tell what the run waits for, if that is something else than before; no place in the rows."""
+        try:
+            sight = await look(self._watch.database, self._watch.describer, *self._ids)
+        except OUTAGES:
+            return None
+        if sight is None:
+            return None
+        live = sight.live.model_dump(mode="json", exclude_none=True) if sight.live else None
+        told = {"live": live, "live_missing": sight.missing}
+        same = {**told, "live": {**live, "at": None} if live else None}
+        if same == self._live:
+            return None
+        self._live = same
+        return ServerSentEvent(event="live", data=told)
+
+
+def _position(seen: feed.Look) -> RunPosition:
+    return RunPosition(seen.snapshot, digest(seen.temporal_run_id), digest(seen.run))
+
+
+# ── a workspace's runs
+
+
+async def of_workspace(watch: Watch, mark: Mark | None) -> AsyncGenerator[ServerSentEvent]:
+    """Send which executions are new or have another status, until the client goes."""
+    story = WorkspaceStory(watch, mark)
+    while True:
+        try:
+            event = await story.news()
+        except OUTAGES as error:
+            log.warning("stream waits for the database", error=type(error).__name__)
+        else:
+            if event is not None:
+                yield event
+        await asyncio.sleep(PACE)
+        if not await watch.wait():
+            return
+
+
+class WorkspaceStory:
+    """What a viewer of a workspace has been told."""
+
+    def __init__(self, watch: Watch, mark: Mark | None) -> None:
+        self._watch = watch
+        self._known: OrderedDict[str, str] = OrderedDict()
+        """Digests of executions as they were last told; of the newest ones."""
+        self._due: list[UUID] | None = watch.viewer.catch_up(mark) if mark is not None else None
+        """Executions that there was news of; None: all is told anew."""
+
+    async def news(self) -> ServerSentEvent | None:
+        """Tell of the executions that there was news of."""
+        viewer = self._watch.viewer
+        # From before the read: what comes meanwhile is read once more rather than not at all.
+        mark, taken = viewer.mark, viewer.take()
+        if self._due is not None:
+            self._due = None if taken is None else [*dict.fromkeys([*self._due, *taken])]
+        async with self._watch.database.workspace(viewer.workspace_id) as session:
+            if self._due is None:
+                found, name = await feed.newest(session, viewer.workspace_id), "snapshot"
+            else:
+                found, name = await feed.these(session, viewer.workspace_id, self._due), "changes"
+        self._due = []
+        new = [run for run in found if self._is_new(run)]
+        if name == "snapshot":
+            return ServerSentEvent(event=name, data={"executions": found}, id=str(mark), retry=RETRY)
+        return ServerSentEvent(event=name, data={"executions": new}, id=str(mark)) if new else None
+
+    def _is_new(self, run: dict[str, Any]) -> bool:
+        told = digest([run[name] for name in ("status", "status_reason", "error", "finished_at")])
+        before = self._known.pop(run["id"], None)
+        self._known[run["id"]] = told
+        while len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        return told != before

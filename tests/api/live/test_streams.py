@@ -1,0 +1,409 @@
+"""What viewers are sent: a snapshot, changes, the end; from any place on, nothing lost and nothing twice."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from fastapi.sse import ServerSentEvent
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+from uuid_utils.compat import uuid7
+
+from api.live import hub as hubs
+from api.live import streams
+from api.live.describer import Nobody
+from api.live.hub import Hub, Mark, TooManyViewers
+from api.live.positions import RunPosition, is_snapshot
+from api.live.streams import Watch
+from db.models import ExecutionStep
+from db.news import News
+from db.session import Database
+from tests.db.conftest import Place, queued, settle
+
+pytestmark = pytest.mark.anyio
+ONE, TWO = UUID(int=1), UUID(int=2)
+
+
+async def allowed() -> bool:
+    return True
+
+
+async def refused() -> bool:
+    return False
+
+
+@asynccontextmanager
+async def hearing(hub: Hub) -> AsyncIterator[Hub]:
+    """Let a hub hear."""
+    task = asyncio.create_task(hub.run())
+    while not hub.is_hearing:
+        await asyncio.sleep(0.01)
+    try:
+        yield hub
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def hub(database_url: str) -> AsyncIterator[Hub]:
+    """Hear the test's database."""
+    async with hearing(Hub(database_url)) as heard:
+        yield heard
+
+
+@pytest.fixture
+async def here(database: Database) -> Place:
+    """Settle a workspace."""
+    return await settle(database, "here")
+
+
+class Author:
+    """Writes a run as the mirror does: row by row, each in a transaction of its own."""
+
+    def __init__(self, database: Database, place: Place) -> None:
+        self.database, self.place = database, place
+        self.id: UUID = uuid7()
+
+    async def begin(self) -> "Author":
+        async with self.database.workspace(self.place.workspace_id) as session:
+            session.add(queued(self.place, id=self.id))
+        return self
+
+    async def step(self, number: int, status: str) -> None:
+        """Write a step as it stands now, and the run with it."""
+        row = ExecutionStep(
+            workspace_id=self.place.workspace_id,
+            id=UUID(int=number),
+            execution_id=self.id,
+            node_id=f"n{number}",
+            node_type="UTILITY_LOG",
+            step_number=number,
+            status=status,
+        )
+        async with self.database.workspace(self.place.workspace_id) as session:
+            await session.merge(row)
+            await self._touch(session, "status")
+
+    async def run(self, status: str, **columns: Any) -> None:
+        """Write the run as it stands now."""
+        columns = {"status": status, **columns}
+        async with self.database.workspace(self.place.workspace_id) as session:
+            await self._touch(session, ", ".join(f"{name} = :{name}" for name in columns), **columns)
+
+    async def _touch(self, session: Any, what: str, **values: Any) -> None:
+        assigned = "status = status" if what == "status" else what
+        statement = (
+            f"UPDATE workflow_executions SET {assigned}, updated_at = clock_timestamp() WHERE id = :run_id"
+        )
+        await session.execute(text(statement), {**values, "run_id": self.id})
+
+
+@pytest.fixture
+async def author(database: Database, here: Place) -> Author:
+    """Begin a run."""
+    return await Author(database, here).begin()
+
+
+def watch(author: Author, viewer: hubs.Viewer, **more: Any) -> Watch:
+    return Watch(author.database, Nobody(), viewer, **{"is_allowed": allowed, **more})
+
+
+@asynccontextmanager
+async def stream(
+    author: Author, hub: Hub, last_id: str | None = None, **more: Any
+) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
+    """Watch a run from a place on; what it waits for is left out."""
+    with hub.watching(author.place.workspace_id, author.id) as viewer:
+        sent = streams.of_run(watch(author, viewer, **more), author.id, RunPosition.read(last_id))
+        async with aclosing(_rows_only(sent)) as events:
+            yield events
+
+
+async def _rows_only(sent: AsyncGenerator[ServerSentEvent]) -> AsyncGenerator[ServerSentEvent]:
+    async with aclosing(sent):
+        async for event in sent:
+            if event.event != "live":
+                yield event
+
+
+async def next_of(events: AsyncIterator[ServerSentEvent]) -> ServerSentEvent:
+    return await asyncio.wait_for(anext(events), 20)
+
+
+class Screen:
+    """What somebody sees who takes the events in."""
+
+    def __init__(self, events: list[ServerSentEvent] | None = None) -> None:
+        self.status, self.steps = "", dict[str, str]()
+        self.told: list[tuple[str, str]] = []
+        for event in events or []:
+            self.take(event)
+
+    def take(self, event: ServerSentEvent) -> None:
+        if event.event == "snapshot":
+            self.steps = {}
+        if event.data.get("execution"):
+            self.status = event.data["execution"]["status"]
+        for step in event.data.get("steps", ()):
+            self.told.append((step["node_id"], step["status"]))
+            self.steps[step["node_id"]] = step["status"]
+
+
+async def test_a_run_is_told_from_its_snapshot_to_its_end(author: Author, hub: Hub):
+    await author.step(1, "running")
+    async with stream(author, hub) as events:
+        first = await next_of(events)
+        assert first.event == "snapshot"
+        assert [step["status"] for step in first.data["steps"]] == ["running"]
+        await author.step(1, "completed")
+        second = await next_of(events)
+        assert (second.event, second.data["execution"]) == ("changes", None)
+        assert [(step["node_id"], step["status"]) for step in second.data["steps"]] == [("n1", "completed")]
+        await author.run("running")
+        third = await next_of(events)
+        assert (third.data["execution"]["status"], third.data["steps"]) == ("running", [])
+        await author.run("completed")
+        fourth, last = await next_of(events), await next_of(events)
+        assert (fourth.event, last.event) == ("changes", "end")
+        assert last.data["execution"]["status"] == "completed"
+        with pytest.raises(StopAsyncIteration):
+            await next_of(events)
+    ids = [event.id for event in (first, second, third, fourth, last)]
+    assert len(set(ids)) == 5
+    assert hub.viewers == 0
+
+
+async def test_from_every_event_on_the_rest_comes_and_nothing_twice(author: Author, hub: Hub):
+    story = [
+        (1, "running"),
+        (1, "completed"),
+        (2, "running"),
+        (3, "running"),
+        (2, "failed"),
+        (3, "completed"),
+    ]
+    events: list[ServerSentEvent] = []
+    async with stream(author, hub) as live:
+        events.append(await next_of(live))
+        for number, status in story:
+            await author.step(number, status)
+            events.append(await next_of(live))
+        await author.run("completed")
+        events.extend([await next_of(live), await next_of(live)])
+    whole = Screen(events)
+    assert whole.told == [(f"n{number}", status) for number, status in story]
+    for place in range(len(events)):
+        seen = Screen(events[: place + 1])
+        before = dict(seen.steps)
+        async with stream(author, hub, events[place].id) as resumed:
+            rest = [event async for event in resumed]
+        assert all(event.event in ("changes", "end") for event in rest)
+        for event in rest:
+            seen.take(event)
+        assert (seen.steps, seen.status) == (whole.steps, "completed")
+        # Of several changes of one step only the last is told, and none that was seen already.
+        again = Screen(rest).told
+        assert len(dict(again)) == len(again)
+        assert all(before.get(node_id) != status for node_id, status in again)
+
+
+async def test_a_slow_reader_is_sent_the_sum_of_what_it_missed(author: Author, hub: Hub):
+    async with stream(author, hub) as events:
+        await next_of(events)
+        for number in range(1, 40):
+            await author.step(number % 3 + 1, "running" if number < 20 else "completed")
+        event = await next_of(events)
+        while len(event.data["steps"]) < 3 or Screen([event]).steps["n1"] != "completed":
+            event = await next_of(events)
+        assert Screen([event]).steps == {"n1": "completed", "n2": "completed", "n3": "completed"}
+
+
+async def test_after_a_reset_the_story_begins_anew(author: Author, hub: Hub):
+    await author.run("running", temporal_run_id="one")
+    await author.step(1, "completed")
+    async with stream(author, hub) as events:
+        first = await next_of(events)
+        async with author.database.workspace(author.place.workspace_id) as session:
+            await session.execute(text("DELETE FROM execution_steps"))
+        await author.run("running", temporal_run_id="two")
+        again = await next_of(events)
+    assert (again.event, again.data["steps"]) == ("snapshot", [])
+    async with stream(author, hub, first.id) as events:
+        assert (await next_of(events)).event == "snapshot"
+
+
+@pytest.mark.parametrize(
+    "last_id", ["", "x", "1:2:~a~b", "5:1:~a~b~on", "1:5:9~a~b~on", "1:99999999999:~a~b~on", "é" * 9000]
+)
+async def test_an_id_that_is_none_of_ours_begins_with_a_snapshot(author: Author, hub: Hub, last_id: str):
+    async with stream(author, hub, last_id) as events:
+        assert (await next_of(events)).event == "snapshot"
+
+
+@given(st.text(alphabet="0123456789:,", max_size=30))
+def test_what_counts_as_a_snapshot_is_one(text_: str):
+    if is_snapshot(text_):
+        low, high, _ = text_.split(":")
+        assert 0 < int(low) <= int(high)
+
+
+async def test_a_stream_whose_caller_may_no_longer_see_it_ends(author: Author, hub: Hub):
+    async with stream(author, hub, is_allowed=refused, check=0.05) as events:
+        assert [event.event async for event in events] == ["snapshot"]
+    with hub.watching(author.place.workspace_id) as viewer:
+        given = watch(author, viewer, is_allowed=refused, check=0.05)
+        assert [event.event async for event in streams.of_workspace(given, None)] == ["snapshot"]
+
+
+async def test_a_stream_of_a_run_that_is_deleted_ends(author: Author, hub: Hub):
+    async with stream(author, hub, check=0.05) as events:
+        await next_of(events)
+        async with author.database.workspace(author.place.workspace_id) as session:
+            await session.execute(text("DELETE FROM workflows"))
+        assert [event.event async for event in events] == []
+
+
+async def test_what_nobody_was_told_of_is_found_by_looking(author: Author):
+    """The listening connection may be down for a while."""
+    deaf = Hub()
+    async with stream(author, deaf, check=0.05) as events:
+        await next_of(events)
+        await author.step(1, "running")
+        assert (await next_of(events)).event == "changes"
+
+
+async def test_viewers_wait_without_a_connection_and_share_the_one_that_hears(
+    database_url: str, here: Place, hub: Hub
+):
+    small = Database(database_url, pool_size=1)
+    author = await Author(small, here).begin()
+    async with stream(author, hub) as one, stream(author, hub) as two, stream(author, hub) as three:
+        for events in (one, two, three):
+            await next_of(events)
+        waiting = [asyncio.ensure_future(anext(events)) for events in (one, two, three)]
+        await asyncio.sleep(0.3)
+        assert small.engine.pool.checkedout() == 0  # type: ignore[attr-defined] # as SQLAlchemy's default pool has it
+        async with small.workspace(here.workspace_id) as session:
+            names = await session.execute(text("SELECT application_name FROM pg_stat_activity"))
+            assert [name for (name,) in names].count("flowtrack viewers") == 1
+        await author.step(1, "running")
+        assert {event.event for event in await asyncio.gather(*waiting)} == {"changes"}
+    await small.close()
+
+
+# ── a workspace's runs
+
+
+@asynccontextmanager
+async def overview(author: Author, hub: Hub, last_id: str | None = None) -> AsyncIterator[AsyncIterator[Any]]:
+    """Watch a workspace from a place on."""
+    with hub.watching(author.place.workspace_id) as viewer:
+        sent = streams.of_workspace(watch(author, viewer), Mark.read(last_id))
+        async with aclosing(sent) as events:
+            yield events
+
+
+def statuses(event: ServerSentEvent) -> dict[str, str]:
+    return {run["id"]: run["status"] for run in event.data["executions"]}
+
+
+async def test_a_workspace_is_told_of_new_runs_and_of_their_statuses_only(author: Author, hub: Hub):
+    async with overview(author, hub) as events:
+        first = await next_of(events)
+        assert (first.event, statuses(first)) == ("snapshot", {str(author.id): "queued"})
+        await author.step(1, "running")
+        other = await Author(author.database, author.place).begin()
+        second = await next_of(events)
+        assert (second.event, statuses(second)) == ("changes", {str(other.id): "queued"})
+        await author.run("completed")
+        assert statuses(await next_of(events)) == {str(author.id): "completed"}
+
+
+async def test_a_workspaces_stream_goes_on_from_every_event(author: Author, hub: Hub):
+    async with overview(author, hub) as events:
+        first = await next_of(events)
+        await author.run("running")
+        second = await next_of(events)
+    await author.run("waiting")
+    other = await Author(author.database, author.place).begin()
+    for last_id in (first.id, second.id):
+        async with overview(author, hub, last_id) as events:
+            told: dict[str, str] = {}
+            while len(told) < 2:
+                event = await next_of(events)
+                assert event.event == "changes"
+                assert told.keys().isdisjoint(statuses(event))
+                told |= statuses(event)
+            assert told == {str(author.id): "waiting", str(other.id): "queued"}
+
+
+async def test_a_workspace_sees_no_other_ones_runs(author: Author, hub: Hub, database: Database):
+    stranger = await Author(database, await settle(database, "there")).begin()
+    async with overview(author, hub) as events:
+        assert statuses(await next_of(events)) == {str(author.id): "queued"}
+        await stranger.run("running")
+        await author.run("running")
+        assert statuses(await next_of(events)) == {str(author.id): "running"}
+
+
+async def test_another_processs_place_and_a_gap_begin_with_a_snapshot(
+    author: Author, hub: Hub, database_url: str
+):
+    async with overview(author, hub) as events:
+        here = (await next_of(events)).id
+    async with hearing(Hub(database_url)) as other, overview(author, other, here) as events:
+        assert (await next_of(events)).event == "snapshot"
+    assert hub.since(Mark.read(here) or hub.mark, author.place.workspace_id) == []
+    hub._tell(None)
+    assert hub.since(Mark.read(here) or hub.mark, author.place.workspace_id) is None
+
+
+# ── the hub
+
+
+def test_a_viewer_remembers_no_more_than_it_may():
+    hub = Hub()
+    with hub.watching(ONE) as viewer:
+        for number in range(20_000):
+            hub._tell(News(ONE, UUID(int=number), is_status=True))
+        assert len(viewer._ids) <= hubs.MOST_NEWS
+        assert viewer.take() is None
+        assert viewer.take() == []
+        hub._tell(News(ONE, TWO, is_status=True))
+        assert viewer.take() == [TWO]
+    assert len(hub._heard) == hubs.REMEMBERED
+
+
+def test_a_workspace_has_so_many_viewers_and_another_one_its_own():
+    hub, hinted = Hub(), list[UUID]()
+    hub = Hub(hint=hinted.append)
+    watching = [hub.watching(ONE, TWO if number % 2 else None) for number in range(hubs.MOST_VIEWERS)]
+    for each in watching:
+        each.__enter__()
+    assert hinted == [TWO] * (hubs.MOST_VIEWERS // 2)
+    with pytest.raises(TooManyViewers):
+        hub.watching(ONE).__enter__()
+    with hub.watching(TWO):
+        assert hub.viewers == hubs.MOST_VIEWERS + 1
+    watching.pop().__exit__(None, None, None)
+    with hub.watching(ONE):
+        pass
+    for each in watching:
+        each.__exit__(None, None, None)
+    assert hub.viewers == 0
+    assert hub._viewers == {}
+
+
+async def test_a_hub_that_cannot_hear_tries_again(database_url: str, author: Author):
+    deaf = Hub("postgresql://nobody@127.0.0.1:1/none")
+    task = asyncio.create_task(deaf.run())
+    await asyncio.sleep(0.4)
+    assert not task.done()
+    assert not deaf.is_hearing
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
