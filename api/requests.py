@@ -12,14 +12,15 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
+from activities.clients import callbacks
 from api import errors
 from api.metrics import Metrics
 
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-QUIET = ("/healthz", "/readyz")
-"""Asked every few seconds by whatever keeps the process: not worth a line each."""
+QUIET = ("/healthz", "/readyz", callbacks.PATH)
+"""Asked by machines, every few seconds or for every run: not worth a line each."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -48,6 +48,8 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         )
     )
     logging.basicConfig(level=number, handlers=[handler], force=True)
+    # Whoever asks whether the schema is there is told twice at each time that there is a database.
+    logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
 
 
 def named(logger: Any, method: str, entry: Entry) -> Entry:
