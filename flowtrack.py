@@ -374,11 +374,14 @@ async def _demo_access(settings: "Settings", known: dict[str, str]) -> dict[str,
 
 def doctor(chosen: argparse.Namespace) -> int:
     """Check the configuration and what it points to; 1 when something does not work."""
+    import examination
+    from local import datadir
+    from local.findings import report
     from settings import load
 
+    # Beside a running `flowtrack up` it is that installation which is meant.
+    os.environ.update(datadir.variables(chosen.data_dir, os.environ))
     settings = load()
-    import examination
-    from local.findings import report
 
     findings = asyncio.run(
         examination.examine(settings, partial(_temporal, settings), data_dir=chosen.data_dir)

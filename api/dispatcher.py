@@ -71,6 +71,8 @@ class Dispatcher:
         turns = asyncio.Semaphore(8)
         await asyncio.gather(*(self._start(turns, c) for c in claimed), self._wake(turns, wakes))
         self._metrics.rounds.labels("done").inc()
+        for kind, count in (("start", len(claimed)), ("wake", len(wakes)), ("cancel", cancelled)):
+            self._metrics.claims.labels(kind).inc(count)
         return max(len(claimed), len(wakes), cancelled)
 
     async def _start(self, turns: asyncio.Semaphore, claim: doors.Claim) -> None:

@@ -60,6 +60,12 @@ class Metrics:
             ["outcome"],
             registry=own,
         )
+        self.claims = Counter(
+            "flowtrack_dispatcher_claims",
+            "What the dispatcher took on: start, wake, cancel",
+            ["kind"],
+            registry=own,
+        )
         self.looks = Counter(
             "flowtrack_mirror_looks",
             "Looks of the mirror at a run: advanced, nothing, closed, missing, failed",

@@ -2,12 +2,16 @@
 
 import base64
 import fcntl
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+ENVIRONMENT = "environment.json"
+"""What the processes of a running `flowtrack up` are told by variables."""
 
 
 class InUseError(Exception):
@@ -45,3 +49,20 @@ def master_key(path: Path) -> str:
 def private(path: Path) -> IO[str]:
     """Open a file for writing that only its owner may read."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w")
+
+
+def keep(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON that only its owner may read; whoever reads it meanwhile sees the old or the new."""
+    draft = path.with_suffix(".part")
+    with private(draft) as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+    draft.rename(path)
+
+
+def variables(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Give the configuration of the `flowtrack up` that runs on a directory, unless another one is set."""
+    kept = directory / ENVIRONMENT
+    if not kept.exists() or any(name.startswith("FLOWTRACK_") for name in environment):
+        return {}
+    found: dict[str, str] = json.loads(kept.read_text())
+    return found

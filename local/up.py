@@ -1,7 +1,6 @@
 """`flowtrack up`: everything FlowTrack needs on one machine, kept alive and stopped cleanly."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -104,6 +103,12 @@ class Machine:
         return {**self.options.given, **{f"FLOWTRACK_{name}": value for name, value in chosen.items()}}
 
     @property
+    def variables(self) -> dict[str, str]:
+        """Give the children's FLOWTRACK_ variables, for `flowtrack doctor` beside them."""
+        given = self.environment.items()
+        return {name: value for name, value in given if name.startswith("FLOWTRACK_")}
+
+    @property
     def temporal_ui_url(self) -> str:
         """Give the URL of the Temporal Web UI."""
         local_url = f"http://{ports.HOST}:{self.ports.get('--temporal-ui-port', 8233)}"
@@ -129,6 +134,7 @@ class Machine:
     async def start(self) -> None:
         """Start everything; when this returns, all of it is ready and up.json is written."""
         self._card_path.unlink(missing_ok=True)
+        datadir.keep(self.directory / datadir.ENVIRONMENT, self.variables)
         await self.catcher.start(smtp_port=self.ports["--smtp-port"], http_port=self.ports["--mail-port"])
         await together(self._prepare_database(), self._start_temporal())
         await together(self.supervisor.start(self._worker()), self.supervisor.start(self._api()))
@@ -143,6 +149,7 @@ class Machine:
     async def stop(self) -> None:
         """Stop everything: the API, the worker, Temporal, PostgreSQL, and the mail catcher last."""
         self._card_path.unlink(missing_ok=True)
+        (self.directory / datadir.ENVIRONMENT).unlink(missing_ok=True)
         await self.supervisor.stop()
         await self.catcher.stop()
 
@@ -218,10 +225,7 @@ class Machine:
     def _write_card(self) -> None:
         if not self._seeded:
             return
-        draft = self._card_path.with_suffix(".part")
-        with datadir.private(draft) as file:
-            file.write(json.dumps(self.card, indent=2) + "\n")
-        draft.rename(self._card_path)
+        datadir.keep(self._card_path, self.card)
 
 
 async def run(options: Options) -> None:

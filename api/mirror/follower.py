@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from structlog.contextvars import bind_contextvars
+
 from api.metrics import Metrics
 from api.mirror.events import Event
 from api.mirror.history import Histories, UnknownRun
@@ -81,7 +83,8 @@ class Follower:
         self._foreign: OrderedDict[UUID, bool] = OrderedDict()
 
     async def look(self, execution_id: UUID) -> Look:
-        """Mirror what happened since the last look."""
+        """Mirror what happened since the last look; run it as a task, whose lines then name its run."""
+        bind_contextvars(execution_id=str(execution_id))
         if execution_id in self._foreign:
             return Look(closed=True)
         try:
@@ -189,6 +192,7 @@ class Follower:
 
     async def _take_in(self, track: Track, events: list[Event], last_event_id: int) -> None:
         old = track.position if track.is_stored else None
+        bind_contextvars(workspace_id=str(track.workspace_id))
         track.projection.apply(events)
         ended = track.projection.ended
         if ended is not None and ended.was_reset:
@@ -243,6 +247,7 @@ class Follower:
             workspace_id = await doors.execution(session, execution_id)
         if workspace_id is None:
             raise Foreign
+        bind_contextvars(workspace_id=str(workspace_id))
         async with self._database.workspace(workspace_id) as session:
             return workspace_id, await mirrors.load(session, workspace_id, execution_id)
 

@@ -12,7 +12,6 @@ from uuid import UUID
 from psycopg import Error as DriverError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from structlog.contextvars import bind_contextvars
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -177,8 +176,6 @@ class Mirror:
             return
 
     async def _attend(self, execution_id: UUID, watch: Watch) -> None:
-        # This task is about nothing else, so every line that it writes says which run it is.
-        bind_contextvars(execution_id=str(execution_id))
         try:
             watch.news = None
             looked = await self.follower.look(execution_id)

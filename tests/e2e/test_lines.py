@@ -1,5 +1,6 @@
 """Whoever reads the log of a run that went wrong finds every line of it by its ids."""
 
+import asyncio
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from uuid_utils.compat import uuid7
 
 from telemetry import lines
 from tests.e2e.graphs import edge, graph, node
@@ -69,3 +71,16 @@ async def test_every_line_about_a_run_names_its_workspace_execution_and_step(
     assert all(line.items() >= ids.items() and line["request_id"] for line in shown)
     assert "ada@example.com" not in written.getvalue()
     assert all("request_id" in line for line in found if line["event"] == "request")
+
+
+async def test_a_line_of_the_mirror_names_its_run(house: House, written: io.StringIO):
+    unreadable = uuid7()
+    name = f"execution-{unreadable}"
+    await house.temporal.start_workflow("ExecutionWorkflow", "no input of ours", id=name, task_queue="nobody")
+    house.mirror.hint(unreadable)
+    deadline = asyncio.get_running_loop().time() + 30
+    while not (found := [line for line in read(written) if line["event"].startswith("mirror: look")]):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+    assert {line["execution_id"] for line in found} == {str(unreadable)}
+    await house.temporal.get_workflow_handle(name).terminate()

@@ -36,3 +36,12 @@ def test_the_master_key_is_made_once_and_only_its_owner_reads_it(tmp_path):
 
 def test_two_machines_have_two_keys(tmp_path):
     assert datadir.master_key(tmp_path / "one") != datadir.master_key(tmp_path / "two")
+
+
+def test_what_an_up_tells_its_processes_counts_where_nothing_else_is_set(tmp_path):
+    told = {"FLOWTRACK_API_PORT": "1"}
+    assert datadir.variables(tmp_path, {}) == {}
+    datadir.keep(tmp_path / datadir.ENVIRONMENT, told)
+    assert stat.S_IMODE((tmp_path / datadir.ENVIRONMENT).stat().st_mode) == 0o600
+    assert datadir.variables(tmp_path, {"HOME": "/"}) == told
+    assert datadir.variables(tmp_path, {"FLOWTRACK_DATABASE_URL": "postgresql://elsewhere/x"}) == {}

@@ -114,8 +114,18 @@ def test_up_says_how_to_reach_everything(up):
 
 
 def test_what_holds_secrets_or_peoples_data_is_closed_to_others(up):
-    for name in ("up.json", "demo.json", "master.key", "temporal.sqlite", "mail", "logs"):
+    for name in ("up.json", "environment.json", "demo.json", "master.key", "temporal.sqlite", "mail", "logs"):
         assert (up.data_dir / name).stat().st_mode & 0o077 == 0
+
+
+def test_the_doctor_examines_the_up_beside_it_and_finds_it_well(up):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOWTRACK_")}
+    command = [sys.executable, "-m", "flowtrack", "doctor", "--json", "--data-dir", str(up.data_dir)]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    findings = json.loads(told.stdout)["findings"]
+    assert [each for each in findings if each["level"] != "ok"] == []
+    assert told.returncode == 0
+    assert {"Mail", "Pollers", "Upkeep", "Public URL", "Stuck runs"} <= {each["subject"] for each in findings}
 
 
 def test_a_second_up_on_the_same_data_is_refused(up):
