@@ -121,11 +121,18 @@ class Chaos:
             elif how == "cancel":
                 await current.cancel(reason="from outside")
             else:
-                await reset(self.runs, handle)
+                await until(lambda: self._reset(handle), seconds=120)
         except RPCError:
-            # It is over already, or has not done a task yet.
+            # It is over already.
             how = f"{how} in vain"
         self.did[how] += 1
+
+    async def _reset(self, handle: WorkflowHandle[Any, Any]) -> str:
+        """Reset a run; not yet if it has done no workflow task."""
+        try:
+            return await reset(self.runs, handle)
+        except RPCError:
+            return ""
 
     async def _closed(self, handle: WorkflowHandle[Any, Any]) -> tuple[Any, ...]:
         current = self.runs.client.get_workflow_handle(handle.id)
