@@ -55,7 +55,7 @@ class Requests:
                 log.exception("request failed", method=scope["method"], error=type(error).__name__)
                 await self._apologise(scope, receive, answer)
             finally:
-                self._note(scope, answer.status, perf_counter() - began)
+                self._note(scope, answer.status, (answer.streams_since or perf_counter()) - began)
                 self._describe(span, scope, answer.status)
                 # What the handlers found out of whom and what the request is about.
                 structlog.contextvars.unbind_contextvars("workspace_id", "execution_id")
@@ -99,6 +99,8 @@ class _Answer:
         self._send = send
         self._request_id = request_id
         self.status = 0
+        self.streams_since: float | None = None
+        """An event stream is answered with its first byte: how long somebody watches is no time to answer."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -107,6 +109,8 @@ class _Answer:
             headers["X-Request-Id"] = self._request_id
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
+            if headers.get("content-type", "").startswith("text/event-stream"):
+                self.streams_since = perf_counter()
         await self._send(message)
 
 

@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -146,6 +147,23 @@ async def test_a_workspace_is_followed(url: str, run_id: str, acme: Tenant, data
         await change(database, acme, run_id, "running")
         (run,) = (await stream.named("changes"))["data"]["executions"]
         assert (run["id"], run["status"]) == (run_id, "running")
+
+
+async def test_the_time_that_somebody_watches_is_no_time_to_answer(
+    app: FastAPI, url: str, run_id: str, acme: Tenant, hub: Hub
+):
+    began = monotonic()
+    async with opened(url, f"/v1/executions/{run_id}/events", acme.token) as stream:
+        answered = monotonic() - began
+        await stream.named("live")
+        await asyncio.sleep(0.2)
+    while hub.viewers:
+        await asyncio.sleep(0.02)
+    labels = {"method": "GET", "route": "/v1/executions/{execution_id}/events", "status": "200"}
+    registry = app.state.platform.metrics.registry
+    while (told := registry.get_sample_value("flowtrack_http_request_seconds_sum", labels)) is None:
+        await asyncio.sleep(0.02)
+    assert told <= answered
 
 
 async def test_who_leaves_is_counted_no_more(url: str, run_id: str, acme: Tenant, hub: Hub):
