@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from activities.clients.keyring import KeyGone
 from api.metrics import Metrics
 from api.mirror.events import Event
 from api.mirror.history import Histories, UnknownRun
@@ -91,7 +92,7 @@ class Follower:
         except Overtaken:
             # The other mirror wrote these very rows; the next look starts from its cursor.
             return Look(advanced=True)
-        except Foreign:
+        except (Foreign, KeyGone):
             remember(self._foreign, execution_id, True, most=REMEMBERED)
             return Look(closed=True)
 
