@@ -1,4 +1,4 @@
-"""The `flowtrack` command: up · api · worker · deploy · migrate · seed · doctor · simulate."""
+"""The `flowtrack` command: up · api · worker · deploy · migrate · seed · doctor · simulate · decode …"""
 
 import argparse
 import asyncio
@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+from uuid import UUID
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+    from temporalio.converter import DataConverter
 
     from settings import Settings
     from telemetry.numbers import Core
@@ -93,6 +95,11 @@ def parser() -> argparse.ArgumentParser:
     )
     seeding.set_defaults(verb=seed)
     _add_simulate(verbs.add_parser("simulate", help="play a workflow through in seconds, without effects"))
+    _add_decode(verbs.add_parser("decode", help="make a history's encrypted payloads readable"))
+    rotating = verbs.add_parser("rotate", help="have a workspace's payloads written with a new key")
+    rotating.add_argument("slug", nargs="+", metavar="WORKSPACE", help="its slug")
+    _add_installation(rotating)
+    rotating.set_defaults(verb=rotate)
     return top
 
 
@@ -146,6 +153,28 @@ def _add_simulate(verb: argparse.ArgumentParser) -> None:
     verb.set_defaults(verb=simulate)
 
 
+def _add_decode(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "history",
+        metavar="FILE|-|EXECUTION_ID",
+        help="JSON as the Temporal CLI and its Web UI write it, standard input, or the execution to fetch",
+    )
+    verb.add_argument("--run-id", default=None, help="which run of the execution (default: the current one)")
+    verb.add_argument(
+        "--payloads",
+        action="store_true",
+        help="keep the form of payloads, so that the history can be replayed",
+    )
+    _add_installation(verb)
+    verb.set_defaults(verb=decode)
+
+
+def _add_installation(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="that of `flowtrack up` (default: FLOWTRACK_ variables)"
+    )
+
+
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give 0 to 65535")
@@ -181,6 +210,8 @@ def api(chosen: argparse.Namespace) -> int:
 
 
 async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") -> None:
+    from activities.clients import payloads
+    from activities.clients.keyring import Keyring
     from api import app, server
     from api.dispatcher import Dispatcher
     from api.live.describer import Temporals
@@ -202,7 +233,9 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     metrics = Metrics()
     for pool, opened in (("requests", database), ("beside", beside)):
         metrics.watch(pool, opened.engine, size=settings.database_pool_size)
-    client = await _temporal(settings, traced=traced, watched=True)
+    keyring = Keyring(beside, settings.master_key_bytes)
+    converter = payloads.converter(keyring)
+    client = await _temporal(settings, converter=converter, traced=traced, watched=True)
     name = f"{socket.gethostname()}:{os.getpid()}"
     config = app.Config(
         public_url=settings.public_url,
@@ -234,7 +267,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     hub = Hub(settings.database_url, hint=mirror.hint)
     tasks = [dispatcher.run, mirror.run, detector.run, hub.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
-    imagined = await _temporal(settings, settings.simulation_namespace)
+    imagined = await _temporal(settings, settings.simulation_namespace, converter=converter)
     application = app.create_app(
         database,
         starter,
@@ -247,6 +280,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         describer=Temporals(client),
         closed=mirror.closed,
         hub=hub,
+        keyring=keyring,
         lifespan_tasks=tasks,
     )
     rows = Rows(beside, metrics.registry)
@@ -263,6 +297,7 @@ async def _temporal(
     settings: "Settings",
     namespace: str | None = None,
     *,
+    converter: "DataConverter | None" = None,
     traced: "Traces | None" = None,
     watched: bool = False,
 ) -> "Client":
@@ -279,6 +314,7 @@ async def _temporal(
         api_key=settings.temporal_token,
         interceptors=[traced.interceptor] if traced else [],
         lazy=True,
+        data_converter=converter or temporal.PLAIN,
         callbacks=Callbacks(url, settings.master_key_bytes) if url else None,
     )
 
@@ -406,6 +442,97 @@ def simulate(chosen: argparse.Namespace) -> int:
     except simulation.SimulateError as failure:
         print(f"flowtrack simulate: {failure}", file=sys.stderr)
         return 2
+
+
+def _installation(data_dir: Path | None) -> "Settings":
+    """Read the settings, or those of what `flowtrack up` runs from a directory."""
+    from settings import ConfigurationError, load
+
+    if data_dir is not None:
+        try:
+            card = json.loads((data_dir / "up.json").read_text())
+            key = (data_dir / "master.key").read_text().strip()
+        except OSError as failure:
+            raise ConfigurationError(f"`flowtrack up` does not run from {data_dir}: {failure}") from None
+        found = {**card, "master_key": key}
+        for name in ("database_url", "temporal_address", "master_key"):
+            os.environ[f"FLOWTRACK_{name.upper()}"] = found[name]
+    return load()
+
+
+def decode(chosen: argparse.Namespace) -> int:
+    """Print a history with its payloads readable; for the operator, who holds the master key."""
+    from temporalio.service import RPCError
+
+    settings = _installation(chosen.data_dir)
+    try:
+        given = _given(chosen.history)
+        print(asyncio.run(_decode(settings, given, chosen)))
+    except (RPCError, RuntimeError) as failure:
+        print(f"Temporal does not give this history: {failure}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as failure:
+        print(f"{chosen.history} cannot be read: {failure}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _given(named: str) -> "UUID | str":
+    """Read a history from where it is, or the id of the execution that has it."""
+    if named == "-":
+        return sys.stdin.read()
+    try:
+        return UUID(named.removeprefix("execution-"))
+    except ValueError:
+        return Path(named).read_text(encoding="utf-8")
+
+
+async def _decode(settings: "Settings", given: "UUID | str", chosen: argparse.Namespace) -> str:
+    from activities.clients import histories
+    from activities.clients.keyring import Keyring
+    from db.session import Database
+
+    if isinstance(given, UUID):
+        handle = (await _temporal(settings)).get_workflow_handle(f"execution-{given}", run_id=chosen.run_id)
+        given = (await handle.fetch_history()).to_json()
+    history = json.loads(given)
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        open_ = histories.opener(Keyring(database, settings.master_key_bytes))
+        read = await histories.decoded(history, open_, as_payloads=chosen.payloads)
+    finally:
+        await database.close()
+    return json.dumps(read, indent=2, ensure_ascii=False)
+
+
+def rotate(chosen: argparse.Namespace) -> int:
+    """Make a new key current; every process writes with it a minute later, and the old ones still read."""
+    settings = _installation(chosen.data_dir)
+    unknown = asyncio.run(_rotate(settings, chosen.slug))
+    for slug in unknown:
+        print(f"There is no workspace {slug!r}.", file=sys.stderr)
+    return 1 if unknown else 0
+
+
+async def _rotate(settings: "Settings", slugs: Sequence[str]) -> list[str]:
+    from db import doors, payload_keys
+    from db.session import Database
+
+    database = Database(settings.database_url, pool_size=1)
+    unknown = []
+    try:
+        for slug in slugs:
+            async with database.door() as session:
+                workspace_id = await doors.workspace_by_slug(session, slug)
+            if workspace_id is None:
+                unknown.append(slug)
+                continue
+            async with database.workspace(workspace_id) as session:
+                made = await payload_keys.rotate(session, workspace_id, key=settings.master_key_bytes)
+            print(f"{slug}: payloads are written with key {made.id.hex} within a minute.")
+    finally:
+        await database.close()
+    return unknown
 
 
 def _log(settings: "Settings") -> None:

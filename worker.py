@@ -20,14 +20,15 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
-from temporalio.converter import StorageDriverStoreContext
+from temporalio.converter import DataConverter, StorageDriverStoreContext, WorkflowSerializationContext
 from temporalio.worker import Worker, WorkerDeploymentConfig, WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.begin import Begin
-from activities.clients import addresses, http, schedules, smtp, temporal
+from activities.clients import addresses, http, payloads, schedules, smtp, temporal
 from activities.clients.addresses import Destination
 from activities.clients.callbacks import Callbacks
+from activities.clients.keyring import Keyring
 from activities.containment import left_behind
 from activities.deliveries import Deliveries
 from activities.interceptors import HINT, MirrorInterceptor
@@ -97,8 +98,8 @@ class WorkflowFiles(MetaPathFinder):
 class Sandbox(SandboxedWorkflowRunner):
     """The SDK's sandbox, entered for the workflow's own code alone.
 
-    The SDK enters it six times more for each payload, to ask in which context the payload is to be converted;
-    our converter looks at none (ADR 0010). A codec that binds payloads to a workflow would have to.
+    The SDK enters it six times more for each payload, to ask in which context the payload is to be converted.
+    Our codec asks whose workflow it is and no more (ADR 0020), which is known outside (ADR 0010).
     """
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
@@ -113,6 +114,7 @@ class _Sandboxed(WorkflowInstance):
         self._inside = inside
         self._hint: Callable[..., None] | None = det.extern_functions.get(HINT)
         self._workflow_id, self._run_id = det.info.workflow_id, det.info.run_id
+        self._context = WorkflowSerializationContext(det.info.namespace, det.info.workflow_id)
         self._under_way = 0
         """Local activities: the task is not over before they are."""
         self._is_told = False
@@ -137,8 +139,8 @@ class _Sandboxed(WorkflowInstance):
     def get_thread_id(self) -> int | None:
         return self._inside.get_thread_id()
 
-    def get_serialization_context(self, command_info: object) -> None:
-        return None
+    def get_serialization_context(self, command_info: object) -> WorkflowSerializationContext:
+        return self._context
 
     def get_external_store_context(self, command_info: object) -> StorageDriverStoreContext:
         return NOWHERE
@@ -225,13 +227,14 @@ async def simulating(client: Client, *, task_queue: str = TASK_QUEUE) -> AsyncIt
         yield
 
 
-async def simulation_client(settings: Settings) -> Client:
+async def simulation_client(settings: Settings, converter: DataConverter) -> Client:
     """Connect to the namespace of simulations, which no interceptor and no mirror watches."""
     return await temporal.connect(
         settings.temporal_address,
         settings.simulation_namespace,
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
+        data_converter=converter,
     )
 
 
@@ -284,6 +287,7 @@ async def connected(
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
         interceptors=[mirror, traced.interceptor] if traced else [mirror],
+        data_converter=payloads.converter(Keyring(database, settings.master_key_bytes)),
         callbacks=Callbacks(url, settings.master_key_bytes) if url else None,
     )
     mailer, caller = mail_client(settings.smtp_url), http.Client(destinations(settings))
@@ -318,7 +322,7 @@ async def serve(settings: Settings, core: Core, traced: Traces | None) -> None:
         build_id, concurrency = settings.build_id, settings.worker_concurrency
         async with (
             running(client, world, concurrency=concurrency, build_id=build_id),
-            simulating(await simulation_client(settings)),
+            simulating(await simulation_client(settings, client.data_converter)),
             numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port),
         ):
             await Schedules(world).begin()

@@ -8,10 +8,11 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from opentelemetry.trace import Tracer
 
+from activities.clients.keyring import Keyring
 from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
-from api.cors import PublicForms
+from api.cors import PublicForms, TemporalUI
 from api.deps import Closed, Config, Planner, Platform, Simulator, Starter, nobody_told
 from api.live.describer import Describer, Nobody
 from api.live.hub import Hub
@@ -23,6 +24,7 @@ from api.routes import (
     attempts,
     bulk,
     closes,
+    codec,
     control,
     events,
     executions,
@@ -81,6 +83,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     workspaces.router,
     api_keys.router,
     closes.router,
+    codec.router,
 )
 DRAIN = 5.0
 """Seconds that starts under way are waited for at the end; what is cut off stays queued."""
@@ -99,6 +102,7 @@ def create_app(
     describer: Describer | None = None,
     closed: Closed = nobody_told,
     hub: Hub | None = None,
+    keyring: Keyring | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it.
@@ -114,6 +118,7 @@ def create_app(
         metrics=metrics or Metrics(),
         describer=describer or Nobody(),
         hub=hub or Hub(),
+        keyring=keyring or Keyring(database, config.master_key),
         traffic=traffic or Traffic(),
         closed=closed,
     )
@@ -140,6 +145,7 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(Bodies, docs_url=config.docs_url)
     app.add_middleware(PublicForms)
+    app.add_middleware(TemporalUI, origin=config.temporal_ui_origin)
     app.add_middleware(Requests, metrics=platform.metrics, docs_url=config.docs_url, tracer=tracer)
     return app
 

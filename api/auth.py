@@ -28,6 +28,7 @@ SCOPES = (
     "workspace:write",
     "keys:read",
     "keys:write",
+    "codec:decode",
 )
 EVERYTHING = "*"
 MAX_TOKEN = 8192

@@ -23,8 +23,13 @@ class Door:
 PUBLIC = Door("/f/", 64 * 1024, 32, takes_forms=True)
 LINKS = (Door("/a/", 4 * 1024, 4, takes_forms=True), Door("/u/", 4 * 1024, 4, takes_forms=True))
 HOOKS = Door("/hooks/", 64 * 1024, 32)
+CODEC = (
+    # A login is a form; the rest is Temporal's protocol (security.md K5).
+    Door("/codec/log", 4 * 1024, 4, takes_forms=True),
+    Door("/codec/", 1024 * 1024, 16),
+)
 API = Door("/", 4 * 1024 * 1024, 64)
-DOORS = (PUBLIC, HOOKS, *LINKS, API)
+DOORS = (PUBLIC, HOOKS, *LINKS, *CODEC, API)
 PATIENCE = 10.0
 UNREAD = "/internal/"
 """Where nobody reads a body: none is taken in, whatever its size and type (api/routes/closes.py)."""

@@ -1,14 +1,16 @@
-"""Cross-origin access to public forms: open to all, without credentials, unless the form names origins."""
+"""Cross-origin access: all may use a public form that names no origins, the Web UI alone the codec."""
 
 from collections.abc import Sequence
 
 from starlette.datastructures import MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
 
 PREFIX = "/f/"
+DECODING = ("/codec/decode", "/codec/encode")
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key, X-Request-Id",
@@ -34,6 +36,25 @@ class PublicForms:
             await send(message)
 
         await self._app(scope, receive, answer)
+
+
+class TemporalUI:
+    """Lets the Temporal Web UI, and no other site, ask the codec server with its user's cookie."""
+
+    def __init__(self, app: ASGIApp, *, origin: str | None) -> None:
+        self._app = app
+        self._decoding = CORSMiddleware(
+            app,
+            allow_origins=[origin] if origin else [],
+            allow_credentials=True,
+            allow_methods=["POST"],
+            allow_headers=["Content-Type", "X-Namespace", "Authorization", "Authorization-Extras"],
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        decodes = scope["type"] == "http" and scope["path"] in DECODING
+        await (self._decoding if decodes else self._app)(scope, receive, send)
 
 
 def admit(request: Request, allowed: Sequence[str], *, own: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hmac import digest
 from typing import Annotated, Any, Protocol
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
@@ -13,6 +14,8 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.clients import addresses
+from activities.clients.keyring import Keyring
+from api.allowance import Allowance
 from api.auth import Authenticated
 from api.desk import Desk
 from api.live.describer import Describer, Nobody
@@ -32,6 +35,8 @@ from workflows.simulation import Plan
 
 log = structlog.get_logger()
 
+DECODES = 2_000
+"""Requests at once to the codec server, for each key: the Web UI sends one for each payload it shows."""
 MAX_BACKGROUND = 400
 """Starts that wait for their turn here; all have theirs before a dispatcher takes them for left behind: also
 while submissions are dense, when there is a turn every 20 ms and a dispatcher waits for 10 s."""
@@ -60,6 +65,12 @@ class Config:
     def derive(self, purpose: str) -> bytes:
         """Derive a key for one purpose, so that no two uses share one."""
         return digest(self.master_key, f"flowtrack/{purpose}".encode(), "sha256")
+
+    @property
+    def temporal_ui_origin(self) -> str | None:
+        """Name the Temporal Web UI as its browsers name it to others."""
+        parts = urlsplit(self.temporal_ui_url or "")
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
 
     def run_url(self, workflow_id: str, run_id: str | None = None) -> str | None:
         """Say where the Temporal Web UI shows a run."""
@@ -173,11 +184,13 @@ class Platform:
     config: Config
     planner: Planner | None = None
     simulator: Simulator | None = None
+    keyring: Keyring = field(kw_only=True)
     describer: Describer = field(default_factory=Nobody)
     hub: Hub = field(default_factory=Hub)
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
     traffic: Traffic = field(default_factory=Traffic)
+    decodes: Allowance = field(default_factory=lambda: Allowance(burst=DECODES, per_second=DECODES / 40))
     closed: Closed = nobody_told
     desk: Desk = field(init=False)
 

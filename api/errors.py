@@ -15,7 +15,7 @@ Refusal
 ├── MediaTypeRefused 415
 ├── Invalid 422 ── BlockedDestination
 ├── VersionRequired 428
-├── TooManyStreams 429
+├── TooManyRequests, TooManyStreams 429
 ├── Broken 500
 └── Unavailable 503
 """
@@ -220,6 +220,15 @@ class VersionRequired(Refusal):
     """Send `If-Match` with the ETag of the version that you changed."""
 
     status, code, title = 428, "version_required", "Which version did you change?"
+
+
+class TooManyRequests(Refusal):
+    """That is more than this address answers at once; wait as long as Retry-After says."""
+
+    status, code, title = 429, "too_many_requests", "Too many requests"
+
+    def __init__(self, detail: str = "", *, retry_after: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
 class TooManyStreams(Refusal):

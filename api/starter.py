@@ -22,6 +22,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients import runs
+from activities.clients.keyring import NoKey
 from activities.clients.runs import NotStartable, unless_not_found, workflow_id_of
 from api.batches import Batches
 from api.metrics import Metrics
@@ -189,6 +190,10 @@ class Starter:
             run_id = await runs.begin(self._temporal, start, task_queue=self._task_queue)
         except NotStartable as refusal:
             await self._refuse(start.workspace_id, start.execution_id, refusal)
+            return False
+        except NoKey as error:
+            # The trouble is this workspace's own: nobody else's start waits for it.
+            log.error("start postponed", execution_id=str(start.execution_id), reason=str(error))
             return False
         self._metrics.starts.labels("started").inc()
         self._expect(start.execution_id)

@@ -18,6 +18,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from activities.clients.keyring import NoKey
+from activities.clients.payloads import Unreadable
 from api.live.describer import UNREACHABLE, Described, Pending, Temporals, Unseen
 from api.metrics import Metrics
 from api.mirror.history import Histories, UnknownRun
@@ -143,10 +145,11 @@ class Detector:
 
     async def _last_failure(self, suspect: Suspect) -> str:
         """Say why a run's workflow task failed last; only its first failure in a row is an event."""
-        with suppress(UnknownRun):
+        with suppress(UnknownRun, NoKey, Unreadable):
             for event in reversed((await self._histories.newest(suspect.execution_id)).events):
                 if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-                    return event.workflow_task_failed_event_attributes.failure.message[:LONGEST]
+                    failure = event.workflow_task_failed_event_attributes.failure
+                    return (await self._histories.text_of(failure))[:LONGEST]
         return ""
 
 

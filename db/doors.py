@@ -32,6 +32,7 @@ DOORS = frozenset(
         "door_measures",
         "door_memberships",
         "door_open_executions",
+        "door_payload_key",
         "door_prune_edges",
         "door_purge_idempotency_keys",
         "door_roll_quotas",
@@ -86,6 +87,15 @@ class KeyRecord:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
+class SealedKey:
+    """A stored key of payloads, as it is sealed."""
+
+    workspace_id: UUID
+    id: UUID
+    key_sealed: bytes
 
 
 @dataclass(frozen=True)
@@ -192,6 +202,12 @@ async def api_key(session: AsyncSession, key_id: str) -> KeyRecord | None:
     """Find a stored key by its public part."""
     row = await _row(session, "door_api_key(:key_id)", {"key_id": key_id})
     return KeyRecord(**row) if row else None
+
+
+async def payload_key(session: AsyncSession, key_id: UUID) -> SealedKey | None:
+    """Find a key of payloads, whichever workspace's it is."""
+    row = await _row(session, "door_payload_key(:key_id)", {"key_id": key_id})
+    return SealedKey(**row) if row else None
 
 
 async def execution(session: AsyncSession, execution_id: UUID) -> UUID | None:

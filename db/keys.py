@@ -95,6 +95,17 @@ async def revoke(session: AsyncSession, workspace_id: UUID, api_key_id: UUID) ->
     return revoked.first() is not None
 
 
+async def live_scopes(session: AsyncSession, workspace_id: UUID, api_key_id: UUID) -> list[str] | None:
+    """Return the scopes of a key that is still good; None for any other."""
+    query = select(ApiKey.scopes).where(
+        ApiKey.workspace_id == workspace_id,
+        ApiKey.id == api_key_id,
+        ApiKey.revoked_at.is_(None),
+        ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()),
+    )
+    return (await session.execute(query)).scalar_one_or_none()
+
+
 async def page(
     session: AsyncSession, workspace_id: UUID, *, limit: int, before: UUID | None = None
 ) -> Sequence[ApiKey]:

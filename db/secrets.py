@@ -58,6 +58,13 @@ def open_(
         raise Unopenable(f"{table}.{column}: the secret was moved or changed") from error
 
 
+def installation_key(*, key: bytes | Sequence[bytes]) -> tuple[str, bytes]:
+    """Derive the key of what belongs to no workspace from the first master key; return its name, too."""
+    master = _keys(key)[0]
+    derivation = HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=b"flowtrack installation key")
+    return f"installation-{_fingerprint(master).hex()}", derivation.derive(master)
+
+
 def is_current(sealed: bytes, *, key: bytes | Sequence[bytes]) -> bool:
     """Tell whether a secret is sealed with the newest master key; if not, a rotation seals it again."""
     return sealed[:HEADER_BYTES] == FORMAT + _fingerprint(_keys(key)[0])

@@ -38,8 +38,12 @@ def command(
     ui_port: int | None,
     database: Path | None,
     callbacks: Sequence[str],
+    codec: str | None = None,
 ) -> list[str]:
-    """Build the dev server's command; without a UI port it is headless, without a database in memory."""
+    """Build the dev server's command; `codec` decodes payloads for its Web UI.
+
+    Without a UI port it is headless, without a database in memory.
+    """
     line = [
         executable(),
         "server",
@@ -54,6 +58,8 @@ def command(
         SIMULATIONS,
     ]
     line += ["--headless"] if ui_port is None else ["--ui-port", str(ui_port), "--ui-disable-news-fetch"]
+    if codec is not None and ui_port is not None:
+        line += ["--ui-codec-endpoint", codec]
     if database is not None:
         # With the default pragmas the server does a third of the work; these still survive kill -9.
         line += ["--db-filename", str(database)]

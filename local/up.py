@@ -197,6 +197,7 @@ class Machine:
             ui_port=self.ports["--temporal-ui-port"],
             database=self.directory / "temporal.sqlite",
             callbacks=[f"{ports.HOST}:{self.ports['--api-port']}"],
+            codec=f"{self.api_url}/codec",
         )
         is_ready = partial(temporal.is_ready, self.temporal_address)
         return Service("temporal", command, is_ready, niceness=GIVES_WAY)

@@ -3,17 +3,21 @@
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import IO
 
 import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy.engine import make_url
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import PayloadCodec
 
+from activities.clients.keyring import KeyGone
+from activities.clients.payloads import is_sealed
 from db import migrate
 from db.session import Database
 from local import mail
@@ -134,6 +138,20 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
+class Stranger(PayloadCodec):
+    """Reads and writes in the clear, and has no key to anything."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Leave everything as it is."""
+        return list(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Say what a keyring says of keys that it does not have."""
+        if any(map(is_sealed, payloads)):
+            raise KeyGone("written by another test")
+        return list(payloads)
+
+
 @pytest.fixture(scope="session")
 def temporal_address() -> str:
     """Give the run's Temporal server, with FlowTrack's search attributes and settings."""
@@ -142,8 +160,9 @@ def temporal_address() -> str:
 
 @pytest.fixture
 async def temporal_client(temporal_address: str) -> Client:
-    """Connect to the run's Temporal server."""
-    return await Client.connect(temporal_address, data_converter=pydantic_data_converter)
+    """Connect to the run's Temporal server, in the clear; other tests' runs are those of strangers."""
+    converter = replace(pydantic_data_converter, payload_codec=Stranger())
+    return await Client.connect(temporal_address, data_converter=converter)
 
 
 @pytest.fixture

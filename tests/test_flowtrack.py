@@ -6,7 +6,7 @@ import sys
 import pytest
 
 SLOW = {"fastapi", "temporalio", "sqlalchemy", "stripe", "pydantic", "uvicorn", "psycopg", "alembic"}
-VERBS = ("up", "api", "worker", "deploy", "migrate", "seed", "doctor", "simulate")
+VERBS = ("up", "api", "worker", "deploy", "migrate", "seed", "doctor", "simulate", "decode", "rotate")
 
 
 def flowtrack(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

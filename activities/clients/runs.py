@@ -28,6 +28,7 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.clients import payloads
 from db import starts
 from db.session import Database
 from db.starts import Start
@@ -89,6 +90,7 @@ async def begin(temporal: Client, order: Start, *, task_queue: str) -> str | Non
     """
     given = order.input
     waits = f"`{workflow_id_of(given.awaited_by)}` waits for its end." if given.awaited_by else None
+    payloads.tell(temporal, workflow_id_of(given.execution_id), given.workspace_id)
     try:
         handle = await temporal.start_workflow(
             "ExecutionWorkflow",

@@ -22,6 +22,8 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.clients import payloads
+from activities.clients.temporal import PLAIN
 from db import schedules as stored
 from db.doors import Scheduled
 from workflows.messages import ScheduledInput
@@ -107,6 +109,11 @@ def name_of(workflow_id: UUID) -> str:
     return f"workflow-{workflow_id}"
 
 
+def run_name(workflow_id: UUID) -> str:
+    """Name the small workflow that a schedule starts; Temporal adds the time."""
+    return f"scheduled-{workflow_id}"
+
+
 def of_workflow(wanted: Scheduled, *, task_queue: str) -> Schedule:
     """Describe a workflow's schedule; the small workflow that it starts queues the runs."""
     config = stored.read(wanted.config)
@@ -117,7 +124,7 @@ def of_workflow(wanted: Scheduled, *, task_queue: str) -> Schedule:
         action=ScheduleActionStartWorkflow(
             "ScheduledRunsWorkflow",
             given,
-            id=f"scheduled-{wanted.workflow_id}",
+            id=run_name(wanted.workflow_id),
             task_queue=task_queue,
             static_summary="queue the runs that are due",
         ),
@@ -159,8 +166,11 @@ async def _is_ours(entry: ScheduleListDescription, task_queue: str) -> bool:
 
 async def _put(client: Client, wanted: Scheduled, *, task_queue: str) -> None:
     name, schedule = name_of(wanted.workflow_id), of_workflow(wanted, task_queue=task_queue)
+    payloads.tell(client, run_name(wanted.workflow_id), wanted.workspace_id)
+    # In the clear: whoever lists the schedules of a namespace reads the memos of other installations, too.
+    (queue,) = PLAIN.payload_converter.to_payloads([task_queue])
     try:
-        await client.create_schedule(name, schedule, memo={QUEUE: task_queue}, rpc_timeout=PATIENCE)
+        await client.create_schedule(name, schedule, memo={QUEUE: queue}, rpc_timeout=PATIENCE)
     except ScheduleAlreadyRunningError:
         update = ScheduleUpdate(schedule=schedule)
         await client.get_schedule_handle(name).update(lambda _: update, rpc_timeout=PATIENCE)

@@ -30,6 +30,8 @@ SEARCH_ATTRIBUTES = (
 RPC_TIMEOUT = timedelta(seconds=5)
 DEPLOYMENT = "flowtrack"
 """The name under which Temporal knows the builds of our workers."""
+PLAIN: DataConverter = pydantic_data_converter
+"""For a client that reads and writes no payload; those that do take `payloads.converter`."""
 DRAINAGE = {
     VersionDrainageStatus.VERSION_DRAINAGE_STATUS_DRAINING: "draining",
     VersionDrainageStatus.VERSION_DRAINAGE_STATUS_DRAINED: "drained",
@@ -44,7 +46,7 @@ async def connect(
     tls: bool | TLSConfig | None = None,
     api_key: str | None = None,
     interceptors: Sequence[Interceptor] = (),
-    data_converter: DataConverter = pydantic_data_converter,
+    data_converter: DataConverter = PLAIN,
     runtime: Runtime | None = None,
     identity: str | None = None,
     callbacks: Callbacks | None = None,

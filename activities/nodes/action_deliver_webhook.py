@@ -14,6 +14,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from activities import deliveries
+from activities.clients import payloads
 from activities.errors import StepDeferred, StepFailed, StepPostponed
 from activities.step import Step
 from activities.world import World
@@ -135,11 +136,13 @@ async def _hand_over(step: Step, world: World, message_id: str, standings: Stand
 
 
 async def _start(world: World, delivery: DeliveryInput, *, after: timedelta) -> None:
+    name = f"delivery-{delivery.message_id}-{delivery.endpoint_id}"
+    payloads.tell(world.temporal, name, delivery.workspace_id)
     try:
         await world.temporal.start_workflow(
             "DeliveryWorkflow",
             delivery,
-            id=f"delivery-{delivery.message_id}-{delivery.endpoint_id}",
+            id=name,
             task_queue=world.task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from structlog.contextvars import bind_contextvars
 
+from activities.clients.keyring import KeyGone
 from api.metrics import Metrics
 from api.mirror.events import Event
 from api.mirror.history import Histories, UnknownRun
@@ -94,7 +95,7 @@ class Follower:
         except Overtaken:
             # The other mirror wrote these very rows; the next look starts from its cursor.
             return Look(advanced=True)
-        except Foreign:
+        except (Foreign, KeyGone):
             remember(self._foreign, execution_id, True, most=REMEMBERED)
             return Look(closed=True)
 

@@ -31,6 +31,7 @@ Scope = Literal[
     "workspace:write",
     "keys:read",
     "keys:write",
+    "codec:decode",
 ]
 if set(get_args(Scope)) != {EVERYTHING, *SCOPES}:
     raise AssertionError("the documented scopes differ from those that are checked")

@@ -21,6 +21,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkipper, TimeSkippingConfig
 
+from activities.clients import payloads
 from activities.clients.runs import workflow_id_of
 from api.mirror.events import Event, RunEnded
 from api.mirror.history import Histories, UnknownRun
@@ -102,6 +103,7 @@ class Simulator:
         self, given: ExecutionInput, plan: Plan, script: Sequence[Scripted]
     ) -> tuple[Course, list[list[Event]]]:
         # Nothing is skipped before the first event is due: an unbounded skip would run past it.
+        payloads.tell(self._client, workflow_id_of(given.execution_id), given.workspace_id)
         skipper = TimeSkipper(self._client, config=TimeSkippingConfig(enabled=False))
         handle = await skipper.client.start_workflow(
             "ExecutionWorkflow",
@@ -160,7 +162,8 @@ class Simulator:
     async def _happen(self, event: Scripted, handle: WorkflowHandle[Any, Any]) -> Any:
         try:
             if event.type == "cancel":
-                await handle.cancel(reason=event.comment, rpc_timeout=RPC_TIMEOUT)
+                # No reason: Temporal would keep it in the clear.
+                await handle.cancel(rpc_timeout=RPC_TIMEOUT)
             elif event.type in COMMANDS:
                 await handle.execute_update(event.type, event.command, rpc_timeout=RPC_TIMEOUT)
             else:

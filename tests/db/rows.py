@@ -38,6 +38,7 @@ async def fill(database: Database, place: Place) -> None:
         [
             m.OAuthCredential(**key, provider_type="GOOGLE_EMAIL", access_token_sealed=b"t"),
             m.ApiKey(**key, name="k", key_id=uuid7().hex, secret_hash=b"h"),
+            m.PayloadKey(**key, key_sealed=b"k"),
             m.IdempotencyKey(**key, scope="s", idempotency_key="k", request_hash=b"h", expires_at=NOW),
             m.WorkflowHook(**flow, token_hash=uuid7().bytes, token_sealed=b"t"),
             m.WorkflowEdge(**flow, react_flow_edge_id="e", source_node_id="n", target_node_id="x"),

@@ -34,7 +34,7 @@ def test_all_tables_but_three_belong_to_a_workspace(catalogue: psycopg.Connectio
     tables = {row[1] for row in catalogue.execute(TABLES)}
     tenant = {row[1] for row in catalogue.execute(TENANT)}
     assert tables - tenant == GLOBAL
-    assert len([name for name in tenant if not name.startswith("execution_logs_")]) == 25
+    assert len([name for name in tenant if not name.startswith("execution_logs_")]) == 26
     assert {name for name in tables if not name.startswith("execution_logs_")} == set(Base.metadata.tables)
 
 
@@ -80,6 +80,7 @@ def test_a_unique_doors_index_holds_nothing_a_tenant_chooses(catalogue: psycopg.
     ).fetchall()
     assert {name for (name,) in found} == {
         "door_api_keys_key_id",  # random, ours
+        "door_payload_keys_id",  # random, ours
         "door_workflow_executions_id",  # random, ours
         "door_workflow_hooks_token_hash",  # random, ours
         "door_subscriptions_stripe",  # Stripe's

@@ -23,6 +23,7 @@ NAMES = [table.name for table in TENANT_TABLES]
 # Ids and numbers of the whole installation: random, made by us or by Stripe, never by a tenant.
 WORLDWIDE: dict[tuple[str, str], Callable[[], Any]] = {
     ("workflow_executions", "id"): uuid7,
+    ("payload_keys", "id"): uuid7,
     ("api_keys", "key_id"): lambda: uuid7().hex,
     ("workflow_hooks", "token_hash"): lambda: uuid7().bytes,
 }

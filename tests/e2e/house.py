@@ -1,6 +1,7 @@
 """The whole house in one process: API, worker, mirror and mail on the run's real servers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,9 @@ from sqlalchemy import text
 from temporalio.client import Client as TemporalClient
 
 import worker
-from activities.clients import addresses, http, temporal
+from activities.clients import addresses, histories, http, payloads, temporal
 from activities.clients.callbacks import Callbacks
+from activities.clients.keyring import Keyring
 from activities.interceptors import MirrorInterceptor
 from activities.world import World
 from api import app
@@ -48,6 +50,7 @@ class House:
     api: httpx.AsyncClient
     public: httpx.AsyncClient
     database: Database
+    keyring: Keyring
     temporal: TemporalClient
     world: World
     mirror: Mirror
@@ -137,6 +140,12 @@ class House:
         handle = self.temporal.get_workflow_handle(f"execution-{execution_id}")
         return list((await handle.fetch_history()).events)
 
+    async def read_history(self, execution_id: UUID) -> Any:
+        """Return an execution's history as JSON, decoded as by `flowtrack decode`."""
+        handle = self.temporal.get_workflow_handle(f"execution-{execution_id}")
+        written = json.loads((await handle.fetch_history()).to_json())
+        return await histories.decoded(written, histories.opener(self.keyring))
+
     async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         """Read rows as the app's role sees them in this workspace."""
         async with self.database.workspace(self.workspace_id) as session:
@@ -185,15 +194,20 @@ async def built(
     catcher: mail.Catcher,
     target: Target,
     *,
+    encrypts: bool = True,
     traced: Traces | None = None,
 ) -> AsyncIterator[House]:
-    """Build the house and tear it down."""
+    """Build the house and tear it down; what it writes in the clear is for the golden histories."""
     async with AsyncExitStack() as stack:
         database = Database(database_url, pool_size=20)
         stack.push_async_callback(database.close)
         interceptor, metrics = MirrorInterceptor(database), Metrics()
         watching = [traced.interceptor] if traced else []
-        client = await temporal.connect(temporal_address, interceptors=[interceptor, *watching])
+        keyring = Keyring(database, MASTER_KEY)
+        converter = payloads.converter(keyring) if encrypts else temporal.PLAIN
+        client = await temporal.connect(
+            temporal_address, interceptors=[interceptor, *watching], data_converter=converter
+        )
         world = replace(_world(database, client, task_queue, catcher), metrics=interceptor.metrics)
         stack.push_async_callback(world.http.aclose)
         stack.push_async_callback(world.smtp.aclose)
@@ -207,7 +221,7 @@ async def built(
         await stack.enter_async_context(_running(dispatcher.run))
         await stack.enter_async_context(interceptor.sending())
         await stack.enter_async_context(worker.running(client, world))
-        imagined = await temporal.connect(temporal_address, SIMULATIONS)
+        imagined = await temporal.connect(temporal_address, SIMULATIONS, data_converter=converter)
         await stack.enter_async_context(worker.simulating(imagined, task_queue=task_queue))
         config = app.Config(
             master_key=MASTER_KEY,
@@ -220,7 +234,7 @@ async def built(
         hub = Hub(database_url, hint=mirror.hint)
         await stack.enter_async_context(_running(hub.run))
         # Of its own, so that tests which count the mirror's calls count no viewer's.
-        viewing = await temporal.connect(temporal_address)
+        viewing = await temporal.connect(temporal_address, data_converter=converter)
         application = app.create_app(
             database,
             starter,
@@ -232,6 +246,7 @@ async def built(
             describer=Temporals(viewing),
             closed=mirror.closed,
             hub=hub,
+            keyring=keyring,
         )
         await stack.enter_async_context(application.router.lifespan_context(application))
         Callbacks(await stack.enter_async_context(served(application)), MASTER_KEY).attach(client)
@@ -244,6 +259,7 @@ async def built(
             api=api,
             public=public,
             database=database,
+            keyring=keyring,
             temporal=client,
             world=world,
             mirror=mirror,

@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import Client
 
+from activities.clients import temporal
 from api.mirror.mirror import Mirror
 from api.mirror.pace import Pace
 from db.reactions import MAX_HOPS
@@ -259,12 +259,13 @@ async def test_a_held_step_that_is_tried_again_starts_another_child(house: House
 
 
 async def test_the_sweep_alone_finds_the_end_of_a_child_that_told_nobody(
-    house: House, temporal_client: Client, database_url: str
+    house: House, temporal_address: str, database_url: str
 ):
     execution_id = await house.start(await sleeper(house))
     child_id = await only_child(house, execution_id)
     await house.temporal.get_workflow_handle(f"execution-{child_id}").terminate(reason="had enough")
-    other = Mirror(temporal_client, house.database, database_url=database_url, pace=Pace(sweep=0.5))
+    client = await temporal.connect(temporal_address, data_converter=house.temporal.data_converter)
+    other = Mirror(client, house.database, database_url=database_url, pace=Pace(sweep=0.5))
     sweeping = asyncio.create_task(other.run())
     try:
         assert (await house.ended(execution_id))["status"] == "failed"

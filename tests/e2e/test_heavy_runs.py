@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 import worker
@@ -79,7 +78,7 @@ async def test_many_large_outputs_are_no_end_of_a_run(house: House):
     assert (ended["reads"]["status_reason"], reader["error"]["type"]) == ("node_failed", "input_too_large")
     replayer = Replayer(
         workflows=list(worker.WORKFLOWS),
-        data_converter=pydantic_data_converter,
+        data_converter=house.temporal.data_converter,
         interceptors=[MirrorInterceptor(house.database)],
         workflow_runner=worker.sandbox(),
     )
@@ -93,7 +92,8 @@ async def test_many_large_outputs_are_no_end_of_a_run(house: House):
 async def failed_tasks(house: House, run: UUID) -> list[str]:
     """Name what went wrong with a run's workflow tasks; the server ends one itself where it needs room."""
     found = [event.workflow_task_failed_event_attributes for event in await house.history(run)]
-    return [each.failure.message for each in found if each.cause and each.identity != "history-service"]
+    own = [each.failure for each in found if each.cause and each.identity != "history-service"]
+    return [str(await house.temporal.data_converter.decode_failure(failure)) for failure in own]
 
 
 async def test_what_temporal_would_never_take_is_a_failed_execution(house: House):
@@ -102,7 +102,10 @@ async def test_what_temporal_would_never_take_is_a_failed_execution(house: House
     await ok(house.api.post(f"{path}/pause"))
     refused, taken = await house.start(workflow), await house.start(workflow)
     # No door lets that much in; what came in by another is not to be tried for ever all the same.
-    grown = "UPDATE workflow_executions SET trigger_data = jsonb_build_object('text', repeat('y', 2200000))"
+    # Chance, written as hex, cannot be compressed to less than half.
+    each = "encode(sha256(random()::text::bytea), 'hex')"
+    chance = f"SELECT string_agg({each}, '') FROM generate_series(1, 80000)"
+    grown = f"UPDATE workflow_executions SET trigger_data = jsonb_build_object('text', ({chance}))"
     await house.rows(f"{grown} WHERE id = :id RETURNING id", id=refused)
     await ok(house.api.post(f"{path}/resume"))
 

@@ -92,7 +92,7 @@ async def test_whatever_a_node_does_its_step_ends_with_a_stable_reason(house: Ho
     well = {how: ("completed", None, None) for how in hows if how in ENDS_WELL}
     assert found == failed | well
     # A failure's text may hold what no history should.
-    history = str(await house.history(runs["exception"]))
+    history = str(await house.read_history(runs["exception"]))
     assert "ValueError" in history
     assert "s3cret" not in history
     mended = (await house.steps(runs["half_characters"]))["bad"]["output_data"]

@@ -1,11 +1,13 @@
 """What must hold after every fault, once it is quiet: nothing lost, nothing doubled (security.md §13)."""
 
 import asyncio
+import base64
 from collections import Counter
 from typing import Any
 from uuid import UUID
 
-from activities.clients import temporal
+from activities.clients import payloads, temporal
+from activities.clients.keyring import Keyring
 from api.mirror.mirror import Mirror
 from db.session import Database
 from tests.e2e.house import ENDED
@@ -130,7 +132,9 @@ async def rows_equal_history(machine: Machine) -> None:
     url = machine.environment()["FLOWTRACK_DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://")
     database = Database(url, pool_size=2)
     try:
-        client = await temporal.connect(machine.card["temporal_address"])
+        key = base64.b64decode(machine.environment()["FLOWTRACK_MASTER_KEY"])
+        converter = payloads.converter(Keyring(database, key))
+        client = await temporal.connect(machine.card["temporal_address"], data_converter=converter)
         mirror = Mirror(client, database, database_url=url)
         ended = "SELECT id, temporal_run_id FROM workflow_executions WHERE status = ANY(%s) ORDER BY id"
         for row in machine.rows(ended, list(ENDED)):

@@ -77,6 +77,6 @@ async def house(
     database_url: str, address: str, task_queue: str, catcher: Moody, target: Target
 ) -> AsyncIterator[House]:
     """Build the house for a scene."""
-    async with building.built(database_url, address, task_queue, catcher, target) as house:
+    async with building.built(database_url, address, task_queue, catcher, target, encrypts=False) as house:
         yield house
         await house.expect_rebuildable()

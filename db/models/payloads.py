@@ -1,0 +1,29 @@
+"""The keys of what Temporal keeps (ADR 0020)."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Index, PrimaryKeyConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+from uuid_utils.compat import uuid7
+
+from db.models.base import Base, Created, door_index, of_workspace
+
+
+class PayloadKey(Created, Base):
+    """A workspace's key for its payloads in Temporal, sealed (db/secrets.py); all but one are retired."""
+
+    __tablename__ = "payload_keys"
+    __table_args__ = (
+        PrimaryKeyConstraint("workspace_id", "id"),
+        of_workspace(),
+        Index(
+            "payload_keys_current", "workspace_id", unique=True, postgresql_where=text("retired_at IS NULL")
+        ),
+        door_index("door_payload_keys_id", "id", is_unique=True),
+    )
+
+    workspace_id: Mapped[UUID]
+    id: Mapped[UUID] = mapped_column(default=uuid7)
+    key_sealed: Mapped[bytes]
+    retired_at: Mapped[datetime | None]

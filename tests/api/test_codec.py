@@ -1,0 +1,197 @@
+"""K5: the codec server decodes, for who may, what is their workspace's, and nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from google.protobuf.json_format import MessageToDict
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import WorkflowSerializationContext
+
+from activities.clients import payloads
+from activities.clients.keyring import Keyring
+from api import logins
+from api.allowance import Allowance
+from api.app import Config, create_app
+from db.session import Database
+from tests.api.conftest import BASE, KEY, Recorder, Tenant, key, speaking
+
+pytestmark = pytest.mark.anyio
+
+UI = "http://temporal.test"
+SECRET = {"email": "ada@example.com", "long": "x" * 3000}
+
+
+@pytest.fixture
+def write(database: Database) -> Callable[..., Any]:
+    """Write payloads as a workspace's run does; give them as the Web UI sends them."""
+    keyring = Keyring(database, KEY)
+    converter = payloads.converter(keyring)
+
+    async def written(tenant: Tenant | None, *values: Any) -> dict[str, Any]:
+        run = f"run-of-{tenant.slug if tenant else 'nobody'}"
+        if tenant:
+            keyring.tell(run, tenant.workspace_id)
+        context = WorkflowSerializationContext("default", run)
+        made = await converter.with_context(context).encode(values)
+        return {"payloads": [MessageToDict(payload) for payload in made]}
+
+    return written
+
+
+PLAIN = {
+    "payloads": [
+        MessageToDict(payload) for payload in pydantic_data_converter.payload_converter.to_payloads([SECRET])
+    ]
+}
+
+
+async def decode(client: httpx.AsyncClient, body: Any, **headers: str) -> httpx.Response:
+    return await client.post("/codec/decode?preserveStorageRefs=true", json=body, headers=headers)
+
+
+async def test_a_workspaces_own_payloads_are_decoded_and_anybody_elses_come_back_as_they_were(
+    acme: Tenant, rival: Tenant, write
+):
+    mine, theirs, nobodys = await write(acme, SECRET), await write(rival, SECRET), await write(None, SECRET)
+    answer = await decode(acme.client, mine, **{"X-Namespace": "default"})
+    assert (answer.status_code, answer.json()) == (200, PLAIN)
+    others: list[dict[str, Any]] = [theirs, nobodys, PLAIN, {"payloads": []}, {}]
+    for foreign in others:
+        assert (await decode(acme.client, foreign)).json() == {"payloads": [], **foreign}
+    mixed = {"payloads": mine["payloads"] + theirs["payloads"] + PLAIN["payloads"]}
+    read = (await decode(acme.client, mixed)).json()["payloads"]
+    assert read == [*PLAIN["payloads"], *theirs["payloads"], *PLAIN["payloads"]]
+
+
+async def test_what_no_key_opens_comes_back_as_it_was(acme: Tenant, write):
+    (good,) = (await write(acme, SECRET))["payloads"]
+    for change in (
+        {"data": good["data"][:-8]},
+        {"data": ""},
+        {"metadata": {**good["metadata"], "key": "AAAA"}},
+        {"metadata": {"encoding": good["metadata"]["encoding"]}},
+    ):
+        broken = {"payloads": [{**good, **change}]}
+        answer = await decode(acme.client, broken)
+        assert answer.status_code == 200
+        assert answer.json()["payloads"][0].get("metadata") == broken["payloads"][0]["metadata"]
+
+
+async def test_what_is_no_payload_is_a_problem(acme: Tenant):
+    bodies: list[tuple[Any, int]] = [
+        ([], 422),
+        ({"payloads": 7}, 422),
+        ({"payloads": [7]}, 422),
+        ({"payloads": [{"data": "A"}]}, 422),
+        ({"payloads": [{"metadata": {"encoding": 5}}]}, 422),
+        ({"other": 1}, 422),
+        ({"payloads": [{"data": "A" * 1_100_000}]}, 413),
+    ]
+    for body, status in bodies:
+        answer = await decode(acme.client, body)
+        assert answer.status_code == status, str(body)[:80]
+        assert answer.headers["content-type"] == "application/problem+json"
+    encoding = await acme.client.post("/codec/encode", json=PLAIN)
+    assert (encoding.status_code, encoding.json()["code"]) == (403, "forbidden")
+
+
+async def test_a_key_needs_the_scope(app: FastAPI, database: Database, acme: Tenant, write):
+    mine = await write(acme, SECRET)
+    for scopes, status in ((["executions:read"], 403), (["codec:decode"], 200)):
+        async with speaking(app, await key(database, acme.workspace_id, scopes)) as client:
+            assert (await decode(client, mine)).status_code == status
+    async with speaking(app) as stranger:
+        for headers in ({}, {"Authorization": "Bearer ft_x"}, {"Cookie": f"{logins.COOKIE}=x"}):
+            refused = await decode(stranger, mine, **headers)
+            assert refused.status_code == 401, headers
+
+
+async def test_a_browser_logs_in_and_the_web_ui_reads_until_the_key_is_revoked(
+    app: FastAPI, acme: Tenant, anonymous: httpx.AsyncClient, write
+):
+    mine = await write(acme, SECRET)
+    made = await acme.make("/v1/api-keys", {"name": "UI", "scopes": ["codec:decode"]})
+    assert 'name="api_key"' in (await anonymous.get("/codec/login")).text
+    for wrong in ("", "ft_x", "é", made["token"][:-1]):
+        refused = await anonymous.post("/codec/login", data={"api_key": wrong})
+        assert (refused.status_code, dict(refused.cookies)) == (401, {})
+    answer = await anonymous.post("/codec/login", data={"api_key": made["token"]})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/codec/login")
+    cookie = answer.headers["set-cookie"]
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=strict", "Path=/codec"))
+    assert made["token"] not in cookie
+    page = await anonymous.get("/codec/login")
+    assert "workspace Acme" in page.text
+    assert f"{BASE}/codec" in page.text
+
+    read = await decode(anonymous, mine, Origin=UI)
+    assert (read.status_code, read.json()) == (200, PLAIN)
+    assert read.headers["access-control-allow-origin"] == UI
+    assert read.headers["access-control-allow-credentials"] == "true"
+    elsewhere = await decode(anonymous, mine, Origin="https://evil.example")
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "origin_refused")
+    assert "access-control-allow-origin" not in elsewhere.headers
+
+    async with speaking(app) as leaving:
+        leaving.cookies = anonymous.cookies
+        await leaving.post("/codec/logout")
+        assert (await decode(leaving, mine, Origin=UI)).status_code == 401
+    assert (await acme.client.delete(f"/v1/api-keys/{made['id']}")).status_code == 204
+    assert (await decode(anonymous, mine, Origin=UI)).status_code == 401
+
+
+async def test_another_site_can_neither_log_a_browser_in_nor_out(anonymous: httpx.AsyncClient, acme: Tenant):
+    for path in ("/codec/login", "/codec/logout"):
+        headers = {"Sec-Fetch-Site": "cross-site"}
+        answer = await anonymous.post(path, data={"api_key": acme.token}, headers=headers)
+        assert (answer.status_code, dict(answer.cookies)) == (403, {})
+
+
+async def test_only_the_web_uis_preflight_is_answered_well(anonymous: httpx.AsyncClient):
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type,x-namespace",
+    }
+    well = await anonymous.options("/codec/decode", headers={"Origin": UI, **asked})
+    assert well.status_code == 200
+    assert well.headers["access-control-allow-origin"] == UI
+    assert "x-namespace" in well.headers["access-control-allow-headers"].lower()
+    other = await anonymous.options("/codec/decode", headers={"Origin": "http://temporal.test.evil", **asked})
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_a_flood_is_told_when_to_come_back(
+    database: Database, starter: Recorder, config: Config, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("api.deps.DECODES", 3)
+    async with speaking(create_app(database, starter, config=config), acme.token) as client:
+        answers = [await decode(client, PLAIN) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_an_allowance_fills_again_and_forgets_who_is_gone():
+    now = [0.0]
+    allowance = Allowance(burst=2, per_second=4, callers=2, clock=lambda: now[0])
+    assert [allowance.take("a") for _ in range(3)] == [0, 0, 0.25]
+    now[0] += 0.25
+    assert allowance.take("a") == 0
+    assert allowance.take("b") == allowance.take("c") == 0
+    # Whoever was longest away begins anew.
+    assert allowance.take("a") == 0
+
+
+def test_a_login_opens_as_it_was_written_until_it_expires():
+    workspace, api_key = UUID(int=1), UUID(int=2)
+    made = logins.issue(KEY, workspace, api_key, now=1_000)
+    read = logins.read(KEY, made, now=1_000)
+    assert read is not None
+    assert (read.workspace_id, read.api_key_id) == (workspace, api_key)
+    assert logins.read(KEY, made, now=1_000 + logins.LIFETIME) is None
+    assert logins.read(bytes(32), made, now=1_000) is None
+    for wrong in ("", "é", "AAAA", made[:-4], "B" + made[1:], made + "AAAA"):
+        assert logins.read(KEY, wrong, now=1_000) is None
