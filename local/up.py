@@ -134,8 +134,8 @@ class Machine:
     async def start(self) -> None:
         """Start everything; when this returns, all of it is ready and up.json is written."""
         self._card_path.unlink(missing_ok=True)
-        datadir.keep(self.directory / datadir.ENVIRONMENT, self.variables)
         await self.catcher.start(smtp_port=self.ports["--smtp-port"], http_port=self.ports["--mail-port"])
+        datadir.keep(self.directory / datadir.ENVIRONMENT, self.variables)
         await together(self._prepare_database(), self._start_temporal())
         await together(self.supervisor.start(self._worker()), self.supervisor.start(self._api()))
         self._seeded = await demo.seed(
