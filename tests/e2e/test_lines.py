@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from temporalio.client import Client
 from uuid_utils.compat import uuid7
 
 from telemetry import lines
@@ -73,14 +74,18 @@ async def test_every_line_about_a_run_names_its_workspace_execution_and_step(
     assert all("request_id" in line for line in found if line["event"] == "request")
 
 
-async def test_a_line_of_the_mirror_names_its_run(house: House, written: io.StringIO):
+async def test_a_line_of_the_mirror_names_its_run(
+    house: House, written: io.StringIO, temporal_client: Client
+):
     unreadable = uuid7()
     name = f"execution-{unreadable}"
-    await house.temporal.start_workflow("ExecutionWorkflow", "no input of ours", id=name, task_queue="nobody")
+    await temporal_client.start_workflow(
+        "ExecutionWorkflow", "no input of ours", id=name, task_queue="nobody"
+    )
     house.mirror.hint(unreadable)
     deadline = asyncio.get_running_loop().time() + 30
     while not (found := [line for line in read(written) if line["event"].startswith("mirror: look")]):
-        assert asyncio.get_running_loop().time() < deadline
+        assert asyncio.get_running_loop().time() < deadline, read(written)
         await asyncio.sleep(0.05)
     assert {line["execution_id"] for line in found} == {str(unreadable)}
-    await house.temporal.get_workflow_handle(name).terminate()
+    await temporal_client.get_workflow_handle(name).terminate()
