@@ -53,6 +53,8 @@ async def test_an_execution_is_ordered_and_answered_at_once(
         "error",
         "rerun_of",
         "cause_execution_id",
+        "live",
+        "live_missing",
         "queued_at",
         "started_at",
         "finished_at",
