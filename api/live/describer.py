@@ -28,6 +28,8 @@ from temporalio.client import Client
 from temporalio.exceptions import FailureError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.clients.keyring import NoKey
+from activities.clients.payloads import Unreadable
 from activities.clients.runs import workflow_id_of
 from workflows.failures import told_by
 from workflows.messages import StepError
@@ -188,7 +190,11 @@ class Temporals:
         )
 
     async def _error(self, failure: Failure) -> StepError:
-        error = await self._client.data_converter.decode_failure(failure)
+        try:
+            error = await self._client.data_converter.decode_failure(failure)
+        except (NoKey, Unreadable):
+            # That its words cannot be read is no reason to say nothing of the run.
+            return StepError(type="unreadable", message="The error is encrypted with a key that is not here.")
         return told_by(error if isinstance(error, FailureError) else FailureError(str(error)))
 
     async def _with_pollers(self, found: Described) -> Described:

@@ -7,7 +7,8 @@ order. It holds no connection of the database while it waits.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -37,7 +38,7 @@ MOST_KNOWN = 1_000
 OUTAGES = (OSError, DBAPIError, PoolTimeout)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Watch:
     """What a stream works with."""
 
@@ -47,16 +48,26 @@ class Watch:
     is_allowed: Callable[[], Awaitable[bool]]
     """Asks anew whether the caller may see the rows: keys are revoked, and expire."""
     check: float = CHECK
+    _due: float = field(init=False)
+    """When that is to be asked again, however much there is to tell meanwhile."""
+
+    def __post_init__(self) -> None:
+        """Begin to count: the caller was let in just now."""
+        self._due = monotonic() + self.check
 
     async def wait(self) -> bool:
         """Wait until there may be something new; False when the stream is to end."""
-        if not await self.viewer.wait(self.check):
-            try:
-                return not self.viewer.is_over and await self.is_allowed()
-            except OUTAGES:
-                # What cannot be asked is not shown either.
-                return True
-        return not self.viewer.is_over
+        left = self._due - monotonic()
+        if left > 0 and await self.viewer.wait(left) and monotonic() < self._due:
+            return not self.viewer.is_over
+        try:
+            is_allowed = await self.is_allowed()
+        except OUTAGES:
+            # What cannot be asked is not shown: the rows cannot be read either, or it is asked very soon.
+            self._due = monotonic() + min(self.check, 1)
+            return not self.viewer.is_over
+        self._due = monotonic() + self.check
+        return is_allowed and not self.viewer.is_over
 
 
 # ── one run

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.e2e.graphs import chain, node
+from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import EMAIL, House, ok
 
 pytestmark = pytest.mark.anyio
@@ -198,3 +198,43 @@ def waits_in(event: dict[str, Any]) -> list[dict[str, Any]]:
     """Give what a run waits for, by its event `live`."""
     live = event["data"]["live"]
     return live["waits"] if live else []
+
+
+async def test_an_overlay_shows_which_way_a_run_went_and_how_many_did(house: House):
+    drawn = graph(
+        FORM,
+        node(
+            "known", "LOGIC_CONDITION", condition={"field": "email", "operator": "contains", "value": "ada"}
+        ),
+        node("yes", "UTILITY_LOG", message="yes"),
+        node("no", "UTILITY_LOG", message="no"),
+        node("both", "LOGIC_MERGE"),
+        edge("form", "known"),
+        edge("known", "yes", "condition_true"),
+        edge("known", "no", "condition_false"),
+        edge("yes", "both"),
+        edge("no", "both"),
+    )
+    workflow = await house.workflow(drawn)
+    runs = [await house.submit(workflow, {"email": f"{who}@example.com"}) for who in ("ada", "bob", "ada2")]
+    for execution_id in runs:
+        await house.ended(execution_id)
+    own = (await ok(house.api.get(f"/v1/executions/{runs[0]}/overlay"))).json()
+    assert {name: each["status"] for name, each in own["nodes"].items()} == {
+        **dict.fromkeys(("form", "known", "yes", "both"), "completed"),
+        "no": "skipped",
+    }
+    assert own["nodes"]["no"]["skip_reason"] == "branch_not_taken"
+    assert {name for name, each in own["edges"].items() if each["count"]} == {
+        *("form>known>None", "known>yes>condition_true", "yes>both>None")
+    }
+    all_ = (await ok(house.api.get(f"/v1/workflows/{workflow['id']}/overlay"))).json()
+    assert all_["runs"] == 3
+    assert {name: (each["leads"], each["skipped"]) for name, each in all_["nodes"].items()} == {
+        **dict.fromkeys(("form", "known", "both"), (3, 0)),
+        "yes": (2, 1),
+        "no": (1, 2),
+    }
+    assert all_["edges"]["known>yes>condition_true"]["count"] == 2
+    assert all_["edges"]["known>no>condition_false"]["count"] == 1
+    assert all_["nodes"]["known"]["p95_ms"] >= all_["nodes"]["known"]["p50_ms"] >= 0

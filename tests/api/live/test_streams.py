@@ -260,6 +260,25 @@ async def test_a_stream_whose_caller_may_no_longer_see_it_ends(author: Author, h
         assert [event.event async for event in streams.of_workspace(given, None)] == ["snapshot"]
 
 
+async def test_it_ends_also_where_there_is_always_something_to_tell(author: Author, hub: Hub):
+    is_done = False
+
+    async def keep_changing() -> None:
+        number = 0
+        while not is_done:
+            number += 1
+            await author.step(1, ("running", "completed")[number % 2])
+            await asyncio.sleep(0.02)
+
+    changing = asyncio.create_task(keep_changing())
+    async with stream(author, hub, is_allowed=refused, check=0.5) as events:
+        told = [event.event async for event in events]
+    is_done = True
+    await changing
+    assert told[0] == "snapshot"
+    assert set(told[1:]) == {"changes"}
+
+
 async def test_a_stream_of_a_run_that_is_deleted_ends(author: Author, hub: Hub):
     async with stream(author, hub, check=0.05) as events:
         await next_of(events)
@@ -286,8 +305,8 @@ async def test_viewers_wait_without_a_connection_and_share_the_one_that_hears(
         for events in (one, two, three):
             await next_of(events)
         waiting = [asyncio.ensure_future(anext(events)) for events in (one, two, three)]
-        await asyncio.sleep(0.3)
-        assert small.engine.pool.checkedout() == 0  # type: ignore[attr-defined] # as SQLAlchemy's default pool has it
+        while small.engine.pool.checkedout():  # type: ignore[attr-defined] # as SQLAlchemy's default pool has it
+            await asyncio.sleep(0.02)
         async with small.workspace(here.workspace_id) as session:
             names = await session.execute(text("SELECT application_name FROM pg_stat_activity"))
             assert [name for (name,) in names].count("flowtrack viewers") == 1
