@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import UpdateWorkflowExecutionLifecycleStage as Stage
-from temporalio.api.failure.v1 import Failure
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.api.update.v1 import Input, Meta, Request, WaitPolicy
 from temporalio.api.workflowservice.v1 import UpdateWorkflowExecutionRequest
+from temporalio.exceptions import ApplicationError
 
 from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import EMAIL, House, ok
@@ -24,8 +24,8 @@ DONE = None
 """How an update that was carried out answers."""
 
 
-async def typed(house: House, execution_id: UUID, name: str, argument: str) -> Failure | None:
-    """Send an update as the Web UI does, which knows no codec and no types; return its refusal."""
+async def typed(house: House, execution_id: UUID, name: str, argument: str) -> BaseException | None:
+    """Send an update as the Web UI does, in the clear and without types; return its refusal, decoded."""
     payload = Payload(metadata={"encoding": b"json/plain"}, data=argument.encode())
     given = Input(name=name, args=Payloads(payloads=[payload] if argument else []))
     answer = await house.temporal.workflow_service.update_workflow_execution(
@@ -37,12 +37,14 @@ async def typed(house: House, execution_id: UUID, name: str, argument: str) -> F
         )
     )
     house.mirror.hint(execution_id)
-    return answer.outcome.failure if answer.outcome.HasField("failure") else None
+    if not answer.outcome.HasField("failure"):
+        return None
+    return await house.temporal.data_converter.decode_failure(answer.outcome.failure)
 
 
-def reason(refusal: Failure | None) -> tuple[str, str]:
-    assert refusal is not None
-    return refusal.application_failure_info.type, refusal.message
+def reason(refusal: BaseException | None) -> tuple[str | None, str]:
+    assert isinstance(refusal, ApplicationError)
+    return refusal.type, refusal.message
 
 
 async def looked_at(house: House, execution_id: UUID) -> tuple[str, str, str, dict[str, str]]:
