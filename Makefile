@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 # The stamp's name is the lock's hash: a changed lock builds anew, an unchanged one starts at once.
 STAMP  := $(VENV)/.built-$(shell cksum < $(LOCK) | cut -d' ' -f1)
 
-.PHONY: run test lint types imports tests test-slow golden docs bench lock clean help
+.PHONY: run test lint types imports tests test-slow golden docs screenshot bench lock clean help
 .DEFAULT_GOAL := help
 # pytest's closing line is the last word, whatever -j says.
 .NOTPARALLEL:
@@ -21,6 +21,7 @@ help:
 	@echo "make test-slow  the long suites: faults with real processes, load"
 	@echo "make golden     record the histories that replay tests lack (ARGS: scenes, or --all)"
 	@echo "make docs       the pages that are made from the code"
+	@echo "make screenshot  the documentation's pictures of the Temporal Web UI (needs Chromium and its driver)"
 	@echo "make bench      the benchmarks behind every published number"
 	@echo "make lock       the hashed lock files, from pyproject.toml"
 	@echo "make clean      remove the environment and every cache; the data in .flowtrack stays"
@@ -55,6 +56,9 @@ golden: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m workflows.catalogue > docs/nodes.md
 	$(BIN)/python -m workflows.codes > docs/problems.md
+
+screenshot: $(STAMP)
+	$(BIN)/python docs/screenshots/take.py
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done

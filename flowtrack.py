@@ -1,4 +1,4 @@
-"""The `flowtrack` command: up · api · worker · deploy · migrate · seed · doctor · simulate · decode …"""
+"""The `flowtrack` command: up · api · worker · deploy · limits · migrate · seed · doctor · simulate · …"""
 
 import argparse
 import asyncio
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
     from temporalio.converter import DataConverter
 
+    from activities.clients.limits import Standing
     from settings import Settings
     from telemetry.numbers import Core
     from telemetry.traces import Traces
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
         "--patience", type=float, default=60, metavar="SECONDS", help="how long to wait for its workers"
     )
     deploying.set_defaults(verb=deploy)
+    _add_limits(verbs.add_parser("limits", help="show or set how fast vendors' task queues are worked off"))
     seeding = verbs.add_parser("seed", help="make the demo workspace and its workflow, or find them again")
     seeding.add_argument(
         "--card", type=Path, default=Path("demo.json"), help="the file that keeps the demo's API key"
@@ -175,6 +177,13 @@ def _add_installation(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_limits(verb: argparse.ArgumentParser) -> None:
+    from local import limits as told
+
+    told.add_arguments(verb)
+    verb.set_defaults(verb=limits)
+
+
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give 0 to 65535")
@@ -212,6 +221,7 @@ def api(chosen: argparse.Namespace) -> int:
 async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") -> None:
     from activities.clients import payloads
     from activities.clients.keyring import Keyring
+    from activities.clients.limits import Throttle
     from api import app, server
     from api.dispatcher import Dispatcher
     from api.live.describer import Temporals
@@ -241,6 +251,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         public_url=settings.public_url,
         environment=settings.env,
         master_key=settings.master_key_bytes,
+        operator_token=settings.operator_secret,
         temporal_namespace=settings.temporal_namespace,
         temporal_ui_url=settings.temporal_ui_url,
         allow_private_destinations=settings.may_reach_private_addresses,
@@ -256,6 +267,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         beside,
         client,
         task_queue=config.task_queue,
+        public_url=config.public_url,
         hint=mirror.hint,
         expect=mirror.expect,
         traffic=traffic,
@@ -281,6 +293,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         closed=mirror.closed,
         hub=hub,
         keyring=keyring,
+        throttle=Throttle(client, task_queue=config.task_queue),
         lifespan_tasks=tasks,
     )
     rows = Rows(beside, metrics.registry)
@@ -356,6 +369,48 @@ async def _deploy(settings: "Settings", build: str, patience: float) -> None:
     from activities.clients import temporal
 
     await temporal.make_current(await _temporal(settings), build, patience=patience)
+
+
+def limits(chosen: argparse.Namespace) -> int:
+    """Show the limits of the vendors' task queues, after setting one if asked to."""
+    from temporalio.service import RPCError
+
+    from activities.clients.limits import Unsupported
+    from local import limits as told
+    from settings import load
+
+    try:
+        wanted = told.wanted(chosen)
+    except ValueError as wrong:
+        print(f"flowtrack limits: {wrong}", file=sys.stderr)
+        return 2
+    settings = load()
+    try:
+        found = asyncio.run(_limit(settings, chosen.queue, wanted, chosen.reason))
+    except Unsupported as old:
+        print(old, file=sys.stderr)
+        return 1
+    except (RPCError, RuntimeError) as failure:
+        print(f"Temporal cannot be reached: {failure}", file=sys.stderr)
+        print("Check FLOWTRACK_TEMPORAL_ADDRESS, and that it is up.", file=sys.stderr)
+        return 1
+    print("\n".join(told.told(found)))
+    return 0
+
+
+async def _limit(
+    settings: "Settings", queue: str | None, wanted: dict[str, float | None], reason: str
+) -> list["Standing"]:
+    import getpass
+
+    from activities.clients.limits import Change, Throttle
+    from local.up import TASK_QUEUE
+
+    throttle = Throttle(await _temporal(settings), task_queue=TASK_QUEUE)
+    if queue is not None and wanted:
+        by = f"{getpass.getuser()}@{socket.gethostname()}"
+        await throttle.change(queue, Change(**wanted, reason=reason, by=by))
+    return [each for each in await throttle.standings() if queue in (None, each.queue)]
 
 
 def migrate(chosen: argparse.Namespace) -> int:

@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     mail_from: str = "FlowTrack <hello@flowtrack.example>"
 
     master_key: MasterKey | None = None
+    # Unset: nobody is the operator over HTTP. Long, as it may be guessed at.
+    operator_token: SecretStr | None = Field(None, min_length=32, max_length=500)
     allow_private_destinations: bool | None = None
 
     # Empty: unversioned, every worker takes every run.
@@ -167,6 +169,11 @@ class Settings(BaseSettings):
     def temporal_token(self) -> str | None:
         """Give the API key that Temporal asks for, if it does."""
         return None if self.temporal_api_key is None else self.temporal_api_key.get_secret_value()
+
+    @property
+    def operator_secret(self) -> str | None:
+        """Give the token by which the installation's operator is known over HTTP."""
+        return None if self.operator_token is None else self.operator_token.get_secret_value()
 
     @property
     def master_key_bytes(self) -> bytes:

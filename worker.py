@@ -29,6 +29,7 @@ from activities.clients import addresses, http, payloads, schedules, smtp, tempo
 from activities.clients.addresses import Destination
 from activities.clients.callbacks import Callbacks
 from activities.clients.keyring import Keyring
+from activities.clients.limits import QUEUES
 from activities.containment import left_behind
 from activities.deliveries import Deliveries
 from activities.interceptors import HINT, MirrorInterceptor
@@ -60,8 +61,6 @@ NOWHERE = StorageDriverStoreContext(target=None)
 TASKS = 16
 """Workflow tasks under way in one worker. More at once would all end later, and those that take eight seconds
 are told to the server twice."""
-QUEUES = ("mail", "http", "webhooks")
-"""One queue for each class of vendor, so that each has its own limits (design §5)."""
 
 PURE = tuple(
     f"workflows.{name}"
@@ -182,6 +181,10 @@ async def running(
 ) -> AsyncIterator[None]:
     """Run a worker for the workflow queue and one for each class of vendor; at the end, finish what runs."""
     async with AsyncExitStack() as stack:
+        # Before the first task: what is held was held before this worker came.
+        await world.limits.look(client, task_queue=world.task_queue)
+        looking = asyncio.create_task(world.limits.keep_looking(client, task_queue=world.task_queue))
+        stack.callback(looking.cancel)
         workers: list[Worker] = []
         for queue, activities in by_queue(world).items():
             worker = Worker(

@@ -20,6 +20,7 @@ from activities.step import Step, prepare
 from activities.world import World
 from db import leads
 from workflows import nodes
+from workflows.failures import QUEUE_LIMITED
 from workflows.messages import Outcome, StepInput
 from workflows.nodetype import NodeType, Refused, common
 from workflows.run import UNTOUCHED
@@ -58,6 +59,9 @@ class Steps:
     async def _carry_out(self, node_type: type[NodeType], given: StepInput) -> Outcome:
         if node_type.decides and not node_type.asks:
             return await self._guarded(node_type, given, lambda step: self._decide(node_type, step))
+        if activity.info().is_local and self._world.limits.is_limited(node_type.queue):
+            # Nothing is tried yet: it goes on in the queue, which keeps the limit.
+            raise ApplicationError(f"The queue {node_type.queue} is limited.", type=QUEUE_LIMITED)
         effect = effects_by_node.effect_of(node_type)
         return await self._guarded(node_type, given, lambda step: effect(step, self._world))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from temporalio.client import Client as TemporalClient
 
 from activities.clients.http import Client as HTTPClient
+from activities.clients.limits import Watch
 from activities.clients.smtp import SMTPClient
 from activities.metrics import Metrics
 from db.session import Database
@@ -23,3 +24,5 @@ class World:
     master_key: bytes
     task_queue: str
     metrics: Metrics = field(default_factory=Metrics)
+    limits: Watch = field(default_factory=Watch)
+    """Which vendors' queues are limited now."""

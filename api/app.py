@@ -13,7 +13,7 @@ from api import failures, health, openapi
 from api.auth import ApiKeys
 from api.bodies import Bodies
 from api.cors import PublicForms, TemporalUI
-from api.deps import Closed, Config, Planner, Platform, Simulator, Starter, nobody_told
+from api.deps import Closed, Config, Planner, Platform, Simulator, Starter, Throttle, nobody_told
 from api.live.describer import Describer, Nobody
 from api.live.hub import Hub
 from api.metrics import Metrics
@@ -33,6 +33,7 @@ from api.routes import (
     hooks,
     intake,
     leads,
+    limits,
     links,
     logs,
     node_types,
@@ -86,6 +87,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     api_keys.router,
     closes.router,
     codec.router,
+    limits.router,
 )
 DRAIN = 5.0
 """Seconds that starts under way are waited for at the end; what is cut off stays queued."""
@@ -105,6 +107,7 @@ def create_app(
     closed: Closed = nobody_told,
     hub: Hub | None = None,
     keyring: Keyring | None = None,
+    throttle: Throttle | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it.
@@ -121,6 +124,7 @@ def create_app(
         describer=describer or Nobody(),
         hub=hub or Hub(),
         keyring=keyring or Keyring(database, config.master_key),
+        throttle=throttle,
         traffic=traffic or Traffic(),
         closed=closed,
     )

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.clients import addresses
 from activities.clients.keyring import Keyring
+from activities.clients.limits import Change, Standing
 from api.allowance import Allowance
 from api.auth import Authenticated
 from api.desk import Desk
@@ -49,6 +50,8 @@ class Config:
     public_url: str = "http://127.0.0.1:8000"
     environment: str = "development"
     master_key: bytes = field(repr=False)
+    operator_token: str | None = field(default=None, repr=False)
+    """Who shows it speaks for the installation and for no workspace; None: nobody does."""
     temporal_namespace: str = "default"
     temporal_ui_url: str | None = None
     task_queue: str = "flowtrack"
@@ -139,6 +142,16 @@ class Simulator(Protocol):
         """Play one to its end or its limits; return its course and the events of its runs."""
 
 
+class Throttle(Protocol):
+    """Limits how fast the vendors' task queues are worked off."""
+
+    async def standings(self) -> list[Standing]:
+        """Read every queue's limits and backlog; raise in an outage."""
+
+    async def change(self, queue: str, wanted: Change) -> None:
+        """Set a queue's limits; raise Unsupported by an old server, RPCError or RuntimeError in an outage."""
+
+
 class Background:
     """Work that follows an answer without delaying it."""
 
@@ -187,6 +200,7 @@ class Platform:
     keyring: Keyring = field(kw_only=True)
     describer: Describer = field(default_factory=Nobody)
     hub: Hub = field(default_factory=Hub)
+    throttle: Throttle | None = None
     metrics: Metrics = field(default_factory=Metrics)
     background: Background = field(default_factory=Background)
     traffic: Traffic = field(default_factory=Traffic)

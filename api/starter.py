@@ -59,6 +59,7 @@ class Starter:
         temporal: Client,
         *,
         task_queue: str,
+        public_url: str = "",
         hint: Callable[[UUID], None] = lambda execution_id: None,
         expect: Callable[[UUID], None] = lambda execution_id: None,
         traffic: Traffic | None = None,
@@ -69,7 +70,7 @@ class Starter:
         self._metrics = metrics or Metrics()
         self._database = database
         self._temporal = temporal
-        self._task_queue = task_queue
+        self._where = {"task_queue": task_queue, "public_url": public_url}
         self._hint = hint
         self._rewinder = Rewinder(temporal)
         self._expect = expect
@@ -187,7 +188,7 @@ class Starter:
 
     async def _start(self, start: Start) -> bool:
         try:
-            run_id = await runs.begin(self._temporal, start, task_queue=self._task_queue)
+            run_id = await runs.begin(self._temporal, start, **self._where)
         except NotStartable as refusal:
             await self._refuse(start.workspace_id, start.execution_id, refusal)
             return False

@@ -8,22 +8,24 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db import plans
 from workflows.fields import Field
 from workflows.graph import Graph
 
-STAMP = """
+STAMP = f"""
     w.slug || ' ' || f.xmin || (
         SELECT coalesce(string_agg(' ' || q.xmin, '' ORDER BY q.id), '') FROM form_fields q
         WHERE q.workspace_id = f.workspace_id AND q.workflow_id = f.id)
+    || coalesce(' ' || {plans.PLAN}, '')
 """
-"""Changes with everything a form is made of: its workspace's slug, its workflow's row, each of its fields.
+"""Changes with everything a form is made of: its workspace's slug and plan, its workflow's row, its fields.
 
 Whoever keeps a form in memory shows its stamp when writing, in the same statement (db/intake.py): a form
 that another process changed, paused or published anew is noticed before anything is written.
 """
 FORM = text(f"""
     SELECT f.name, f.description, f.status, f.settings, f.published_version_id, v.version, v.graph,
-      {STAMP} AS stamp, asked.questions,
+      {STAMP} AS stamp, {plans.WEIGHT} AS weight, asked.questions,
       octet_length(v.graph::text) + octet_length(asked.questions::text) AS size
     FROM workflows f JOIN workspaces w ON w.id = f.workspace_id JOIN workflow_versions v
       ON v.workspace_id = f.workspace_id AND v.workflow_id = f.id AND v.id = f.published_version_id
@@ -82,6 +84,8 @@ class Form:
     settings: Mapping[str, Any]
     trigger_node_id: str
     trigger_config: Mapping[str, Any]
+    weight: float = 1
+    """The share of a busy worker that its runs have."""
     fields: tuple[Field, ...]
     field_ids: Mapping[str, UUID]
     channel: Channel = FORMS
@@ -115,6 +119,7 @@ async def load(
         settings=row.settings,
         trigger_node_id=trigger.id,
         trigger_config=trigger.config,
+        weight=row.weight,
         fields=tuple(Field.model_validate(question) for question in row.questions),
         field_ids={question["field_key"]: UUID(question["id"]) for question in row.questions},
         channel=channel,

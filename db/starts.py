@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db import plans
 from db.forms import Form
 from db.intake import Accepted, Submission
 from db.models import Workflow, WorkflowExecution, WorkflowVersion, Workspace
@@ -57,6 +58,10 @@ class Start:
     workflow_name: str
     rerun: Rerun | None = None
     """Whose history gives the state to start with."""
+    weight: float = 1
+    """The workspace's share of a busy worker, by its plan."""
+    waits_behind: bool = False
+    """Nobody waits for it in person: it is one of a schedule's runs, or a rerun."""
 
     @property
     def workspace_id(self) -> UUID:
@@ -93,7 +98,7 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
     found = (
         await session.execute(
             select(WorkflowExecution, WorkflowVersion.version, WorkflowVersion.graph)
-            .add_columns(Workflow.name, Workflow.settings)
+            .add_columns(Workflow.name, Workflow.settings, plans.weight(workspace_id))
             .join(
                 WorkflowVersion,
                 (WorkflowVersion.workspace_id == WorkflowExecution.workspace_id)
@@ -115,7 +120,7 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
     ).one_or_none()
     if found is None:
         return None
-    execution, version, graph, name, settings = found
+    execution, version, graph, name, settings, weight = found
     return Start(
         input=ExecutionInput(
             workspace_id=workspace_id,
@@ -132,6 +137,8 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
         ),
         workflow_name=name,
         rerun=_rerun_of(execution),
+        weight=weight or 1,
+        waits_behind=execution.trigger_type == "SCHEDULE" or execution.rerun_from is not None,
     )
 
 
@@ -153,6 +160,7 @@ def made(form: Form, submission: Submission, accepted: Accepted) -> Start | None
             holds_failures=bool(form.settings.get("hold_failures")),
         ),
         workflow_name=form.name,
+        weight=form.weight,
     )
 
 

@@ -6,7 +6,19 @@ import sys
 import pytest
 
 SLOW = {"fastapi", "temporalio", "sqlalchemy", "stripe", "pydantic", "uvicorn", "psycopg", "alembic"}
-VERBS = ("up", "api", "worker", "deploy", "migrate", "seed", "doctor", "simulate", "decode", "rotate")
+VERBS = (
+    "up",
+    "api",
+    "worker",
+    "deploy",
+    "limits",
+    "migrate",
+    "seed",
+    "doctor",
+    "simulate",
+    "decode",
+    "rotate",
+)
 
 
 def flowtrack(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

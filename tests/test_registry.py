@@ -13,6 +13,7 @@ from temporalio.client import Client
 import worker
 from activities import nodes as effects_by_node
 from activities.clients import addresses, http
+from activities.clients.limits import QUEUES
 from activities.step import Step
 from activities.world import World
 from db.session import Database
@@ -72,7 +73,7 @@ def test_each_attempt_is_limited(node_type: type[NodeType]):
     config = node_type.Config.model_validate(node_type.example)
     assert timedelta(0) < node_type.start_to_close(config) <= timedelta(minutes=5)
     assert timedelta(0) < node_type.fast_timeout <= timedelta(minutes=1)
-    assert node_type.queue is None or node_type.queue in worker.QUEUES
+    assert node_type.queue is None or node_type.queue in QUEUES
     assert 1 <= config.retry.max_attempts <= 100
 
 
@@ -111,7 +112,7 @@ async def test_the_workflows_own_activities_are_registered(by_queue: dict[str, d
     own = {"begin", UNTOUCHED, "roll_quotas", "keep_log_partitions", "tidy"}
     assert own <= set(by_queue[""])
     assert "deliver_webhook" in by_queue["webhooks"]
-    assert all(queue in ("", *worker.QUEUES) for queue in by_queue)
+    assert all(queue in ("", *QUEUES) for queue in by_queue)
 
 
 @every_type

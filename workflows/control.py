@@ -4,17 +4,27 @@ The same can be sent from the Temporal Web UI; a refused update leaves no event 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
+from pydantic import JsonValue, ValidationError
 from temporalio import workflow
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.exceptions import ApplicationError
 
-from workflows.failures import defect
+from workflows import telling
+from workflows.failures import defect, failed_step
 from workflows.messages import Command, ExecutionInput, Heard
 from workflows.nodes.logic_approval import decided, event_of, event_type
 from workflows.run import Event, Run
+
+METADATA = "__temporal_workflow_metadata"
+"""The query by which the Web UI asks for the current details and for what may be sent to a run."""
+ABOUT_RUN = "Argument: none, or {{}}. {}"
+ABOUT_STEP = 'Argument: {{"step": "<node id>:<visit>"}}. {}'
+SHAPE = 'Send {"step": "<node id>:<visit>", "by": "<your name>", "comment": "…"}, each of them optional.'
+DECISION = 'Argument: {{"step": "<node id>:<visit>", "by": "<your name>"}}. {}'
 
 
 def guarded(handler: Callable[..., None]) -> Callable[..., None]:
@@ -33,6 +43,20 @@ def guarded(handler: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def commanded(handler: Callable[[Any, Command], None]) -> Callable[..., None]:
+    """Have an update take what a person types, and say clearly what is wrong with it.
+
+    Without this a wrong argument is refused by the converter, in words that only its author understands.
+    """
+
+    # The converter looks at these hints while the class is still being made: they must not name it.
+    def run(self: Any, given: JsonValue = None) -> None:
+        handler(self, asked(given))
+
+    run.__name__, run.__doc__ = handler.__name__, handler.__doc__
+    return run
+
+
 class Controlled(ABC):
     """The handlers of an ExecutionWorkflow; they change the run's state and let it go on."""
 
@@ -45,6 +69,7 @@ class Controlled(ABC):
         self._failure: ApplicationError | None = None
         self._looking: dict[str, set[str]] = {}
         """Steps at work, and the types of what was heard meanwhile: it may have come too late for them."""
+        self._metadata: Callable[[], WorkflowMetadata] | None = None
 
     @workflow.signal(name="event")
     @guarded
@@ -56,74 +81,101 @@ class Controlled(ABC):
         for types in self._looking.values():
             types.add(event.type)
 
-    @workflow.update
+    @workflow.update(description=ABOUT_RUN.format("Starts no more steps; those under way end."))
     @guarded
+    @commanded
     def pause(self, command: Command) -> None:
         """Start no more steps; those under way end, sleeping ones sleep on."""
         self._run.state.paused = True
 
     @pause.validator
+    @commanded
     def _may_pause(self, command: Command) -> None:
         refuse_unless(not self._run.state.paused, "already_paused", "The execution is paused already.")
 
-    @workflow.update
+    @workflow.update(description=ABOUT_RUN.format("Starts what a pause held back."))
     @guarded
+    @commanded
     def resume(self, command: Command) -> None:
         """Start what a pause held back."""
         self._run.state.paused = False
         self._go_on()
 
     @resume.validator
+    @commanded
     def _may_resume(self, command: Command) -> None:
         refuse_unless(self._run.state.paused, "not_paused", "The execution is not paused.")
 
-    @workflow.update
+    @workflow.update(description=ABOUT_STEP.format("Carries a step that is held by its failure out again."))
     @guarded
+    @commanded
     def retry_step(self, command: Command) -> None:
         """Carry a held step out again."""
         self._run.retry(command.step)
         self._go_on()
 
-    @workflow.update
+    @workflow.update(description=ABOUT_STEP.format("Goes on from a held step as if it had done nothing."))
     @guarded
+    @commanded
     def skip_step(self, command: Command) -> None:
         """Go on from a held step as if it had done nothing."""
         self._launch(self._run.skip(command.step))
 
     @retry_step.validator
+    @commanded
     def _may_retry(self, command: Command) -> None:
         self._expect_held(command.step)
 
     @skip_step.validator
+    @commanded
     def _may_skip(self, command: Command) -> None:
         self._expect_held(command.step)
 
-    @workflow.update
+    @workflow.update(description=DECISION.format("Decides for what an approval asks."))
     @guarded
+    @commanded
     def approve(self, command: Command) -> None:
         """Decide for what an approval asks."""
         self._take_decision(command, approved=True)
 
-    @workflow.update
+    @workflow.update(description=DECISION.format("Decides against what an approval asks."))
     @guarded
+    @commanded
     def reject(self, command: Command) -> None:
         """Decide against what an approval asks."""
         self._take_decision(command, approved=False)
 
     @approve.validator
+    @commanded
     def _may_approve(self, command: Command) -> None:
         self._expect_asked(command)
 
     @reject.validator
+    @commanded
     def _may_reject(self, command: Command) -> None:
         self._expect_asked(command)
 
     def _take_decision(self, command: Command, *, approved: bool) -> None:
         self.hear(event_of(command, approved=approved, at=workflow.now()))
 
+    def _answer_the_web_ui(self) -> None:
+        """Stand before the SDK's own answer: what only a looker pays for shall cost no step anything."""
+        self._metadata = workflow.get_query_handler(METADATA)
+        workflow.set_query_handler(METADATA, self._describe)
+
+    def _describe(self) -> WorkflowMetadata:
+        """Tell what can be sent to the run, and how far it is."""
+        told = self._metadata() if self._metadata else WorkflowMetadata()
+        told.current_details = telling.progress(
+            self._run,
+            failures=failed_step(self._failure),
+            is_cancelled=workflow.cancellation_reason() is not None,
+        )
+        return told
+
     def _expect_held(self, key: str) -> None:
-        is_held = key in self._run.state.held
-        refuse_unless(is_held, "step_not_held", f"The step {key} is not held by a failure.")
+        held = self._run.state.held
+        refuse_unless(key in held, "step_not_held", _unfit(key, "is not held by a failure", held))
 
     def _expect_asked(self, command: Command) -> None:
         key = command.step
@@ -134,7 +186,9 @@ class Controlled(ABC):
         asks = outcome is not None and event_type(key) in outcome.waits_for
         # Who was asked first may decide while others are still being asked.
         is_asking = key in self._looking and self._run.type_of(self._run.node_of(key)).asks
-        refuse_unless(asks or is_asking, "step_not_asking", f"The step {key} does not wait for a decision.")
+        asking = [k for k, slept in self._run.state.sleeping.items() if event_type(k) in slept.waits_for]
+        message = _unfit(key, "does not wait for a decision", asking)
+        refuse_unless(asks or is_asking, "step_not_asking", message)
 
     @abstractmethod
     def _go_on(self) -> None:
@@ -143,6 +197,27 @@ class Controlled(ABC):
     @abstractmethod
     def _launch(self, events: list[Event]) -> None:
         """Carry on with what came of a step."""
+
+
+def asked(given: JsonValue) -> Command:
+    """Read an update's argument; raise ApplicationError `bad_command` if it is none."""
+    unknown = sorted(given.keys() - Command.model_fields.keys()) if isinstance(given, dict) else []
+    refuse_unless(not unknown, "bad_command", f"Unknown: {', '.join(unknown)}. {SHAPE}")
+    try:
+        return Command.model_validate(given)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        where = ".".join(map(str, first["loc"])) or "The argument"
+        raise ApplicationError(
+            f"{where}: {first['msg']}. {SHAPE}", type="bad_command", non_retryable=True
+        ) from error
+
+
+def _unfit(key: str, what: str, fit: Iterable[str]) -> str:
+    """Say that an update about a step changes nothing, and for which steps it would."""
+    begun = f"The step {key} {what}." if key else "No step is named."
+    names = ", ".join(fit)
+    return f"{begun} {f'It can be sent for: {names}.' if names else 'There is no step that it fits.'}"
 
 
 def refuse_unless(allowed: bool, type_: str, message: str, *details: str) -> None:

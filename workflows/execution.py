@@ -4,11 +4,11 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 from workflows.control import Controlled
-from workflows.failures import FAILURES, defect, failed, is_final, told_by
+from workflows.failures import FAILURES, QUEUE_LIMITED, defect, failed, is_final, told_by
 from workflows.graph import Node, summary
 from workflows.kin import cancel_awaited, release, tell_parent
 from workflows.messages import (
@@ -55,6 +55,7 @@ class ExecutionWorkflow(Controlled):
     @workflow.run
     async def run(self, start: ExecutionInput) -> ExecutionResult:
         """Run to the end, which the run that waits for this one, and those it waits for, learn of."""
+        self._answer_the_web_ui()
         try:
             result = await self._run_through()
         except (*FAILURES, asyncio.CancelledError):
@@ -277,7 +278,8 @@ class ExecutionWorkflow(Controlled):
             except FAILURES as error:
                 if is_cancelled_exception(error) or is_final(error):
                     raise
-                step = step.model_copy(update={"first_attempt": step.first_attempt + 1})
+                if told_by(error).type != QUEUE_LIMITED:
+                    step = step.model_copy(update={"first_attempt": step.first_attempt + 1})
         return await self._queued(key, node_type, step)
 
     async def _local(
@@ -329,6 +331,8 @@ class ExecutionWorkflow(Controlled):
                 maximum_attempts=PATIENCE.maximum_attempts,
             ),
             summary=summary(key, step.node),
+            # A vendor's queue knows workspaces alone, so that a limit for each holds for all of its runs.
+            priority=Priority(fairness_key=str(step.workspace_id)),
         )
         self._room.clear()
         return outcome

@@ -8,6 +8,8 @@ from workflows.messages import StepError
 
 WITHDRAWN = "withdrawn"
 """Refuses a run that was cancelled while its start was under way; it ends as cancelled, not as failed."""
+QUEUE_LIMITED = "queue_limited"
+"""Sends a step from the fast path to its queue before anything was tried."""
 FAILURES = (ActivityError, ApplicationError)
 """How a failed activity reaches us: a local one's own error comes bare, a timeout or cancellation wrapped."""
 
@@ -39,3 +41,12 @@ def failed(node: Node, key: str, error: StepError) -> ApplicationError:
     detail = {"step": key, "node_id": node.id, "error": error.model_dump()}
     message = f"{node.label or node.id}: {error.message}"
     return ApplicationError(message, detail, type="node_failed", non_retryable=True)
+
+
+def failed_step(failure: ApplicationError | None) -> dict[str, StepError]:
+    """Read which step a run's failure is about, the inverse of `failed`; without one the key is empty."""
+    if failure is None:
+        return {}
+    about = failure.details[0] if failure.details and isinstance(failure.details[0], dict) else {}
+    error = about.get("error") or {"type": failure.type or "failed", "message": failure.message}
+    return {str(about.get("step", "")): StepError.model_validate(error)}

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Join = Literal["any_live", "all", "first"]
 OnError = Literal["fail", "continue", "branch"]
+SUMMARY_CAP = 120
+"""Characters of a summary that the Temporal Web UI shows."""
 
 
 class Frozen(BaseModel):
@@ -116,4 +118,10 @@ def split_key(key: str) -> tuple[str, int] | None:
 
 def summary(key: str, node: Node) -> str:
     """Name a command so that the Temporal Web UI reads like the graph (design §5)."""
-    return f"{key} | {node.label or node.type}"
+    return f"{key} | {one_line(node.label or node.type)}"
+
+
+def one_line(text: str, *, cap: int = SUMMARY_CAP) -> str:
+    """Cut a name to what the Web UI shows of it: as Markdown, and none of it shall be a link."""
+    line = " ".join(text.split()).replace("](", "] (")
+    return line if len(line) <= cap else f"{line[: cap - 1]}…"

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, model_validator
 
 from workflows.frames import WalkState
 from workflows.graph import Frozen, Graph, Node
@@ -74,15 +74,27 @@ class Heard(Frozen):
     data: JsonValue = None
 
 
-class Command(Frozen):
-    """What somebody wants of a running execution, and who."""
+OPERATOR = "Temporal Web UI"
+"""Who decided where nobody says so: whoever may send updates there."""
 
-    by: str
+
+class Command(Frozen):
+    """What somebody wants of a running execution, and who; people type it into the Temporal Web UI, too."""
+
+    by: str = OPERATOR
     step: str = ""
     """The step's key `<node id>:<visit>`, where the command is about one."""
     comment: str = ""
     once: bool = False
     """A decision that does not replace an earlier one of the same person."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        """Take the step's key alone, and nothing at all, as a person would type them."""
+        if isinstance(given, str):
+            return {"step": given}
+        return {} if given is None else given
 
 
 class Facts(Frozen):

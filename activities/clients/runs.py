@@ -12,6 +12,7 @@ from temporalio.client import (
     WorkflowFailureError,
 )
 from temporalio.common import (
+    Priority,
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
@@ -32,13 +33,17 @@ from activities.clients import payloads
 from db import starts
 from db.session import Database
 from db.starts import Start
+from workflows import telling
 from workflows.failures import WITHDRAWN
+from workflows.graph import one_line
 from workflows.messages import ExecutionInput, ExecutionResult, Heard
 
 RPC_TIMEOUT = timedelta(seconds=5)
 PREFIX = "execution-"
 TOO_MUCH = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.RESOURCE_EXHAUSTED)
 """What Temporal says to more than it takes, and also to other things."""
+BEHIND = 4
+"""How many runs of a workspace start while one that waits behind them does."""
 START_CAP = 2 * 1024 * 1024 - 4096
 """Bytes of the first event's input that Temporal takes."""
 TOO_LARGE = (
@@ -67,7 +72,13 @@ class Ending:
 
 
 async def start(
-    database: Database, temporal: Client, workspace_id: UUID, execution_id: UUID, *, task_queue: str
+    database: Database,
+    temporal: Client,
+    workspace_id: UUID,
+    execution_id: UUID,
+    *,
+    task_queue: str,
+    public_url: str = "",
 ) -> bool:
     """Start a queued execution; False if it is not queued or its workflow is paused.
 
@@ -77,19 +88,18 @@ async def start(
         found = await starts.load(session, workspace_id, execution_id)
     if found is None:
         return False
-    run_id = await begin(temporal, found, task_queue=task_queue)
+    run_id = await begin(temporal, found, task_queue=task_queue, public_url=public_url)
     async with database.workspace(workspace_id) as session:
         await starts.note_dispatched(session, workspace_id, {execution_id: run_id})
     return True
 
 
-async def begin(temporal: Client, order: Start, *, task_queue: str) -> str | None:
-    """Have Temporal run an execution, once; return the run's id.
+async def begin(temporal: Client, order: Start, *, task_queue: str, public_url: str = "") -> str | None:
+    """Have Temporal run an execution, once; return the run's id. Its details link to the API at `public_url`.
 
     Raises NotStartable, or as `start` in an outage.
     """
     given = order.input
-    waits = f"`{workflow_id_of(given.awaited_by)}` waits for its end." if given.awaited_by else None
     payloads.tell(temporal, workflow_id_of(given.execution_id), given.workspace_id)
     try:
         handle = await temporal.start_workflow(
@@ -100,8 +110,9 @@ async def begin(temporal: Client, order: Start, *, task_queue: str) -> str | Non
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=search_attributes(given),
-            static_summary=order.workflow_name,
-            static_details=waits,
+            priority=turn(order),
+            static_summary=one_line(order.workflow_name),
+            static_details=telling.details(given, workflow_name=order.workflow_name, public_url=public_url),
             rpc_timeout=RPC_TIMEOUT,
         )
     except WorkflowAlreadyStartedError as error:
@@ -175,6 +186,17 @@ def execution_of(workflow_id: str) -> UUID | None:
         return UUID(workflow_id.removeprefix(PREFIX)) if workflow_id.startswith(PREFIX) else None
     except ValueError:
         return None
+
+
+def turn(order: Start) -> Priority:
+    """Say whose turn a run takes where workers are busy: each workspace has its share, by its plan.
+
+    A lower priority would do for what can wait, but it would wait for every other workspace, too, for ever.
+    """
+    name, weight = str(order.workspace_id), order.weight
+    if order.waits_behind:
+        return Priority(fairness_key=f"{name}/behind", fairness_weight=weight / BEHIND)
+    return Priority(fairness_key=name, fairness_weight=weight)
 
 
 def search_attributes(given: ExecutionInput) -> TypedSearchAttributes:

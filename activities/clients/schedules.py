@@ -20,12 +20,14 @@ from temporalio.client import (
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
+from temporalio.common import Priority
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients import payloads
 from activities.clients.temporal import PLAIN
 from db import schedules as stored
 from db.doors import Scheduled
+from workflows import telling
 from workflows.messages import ScheduledInput
 from workflows.nodes.trigger_schedule import Config
 from workflows.upkeep import JOBS
@@ -127,6 +129,8 @@ def of_workflow(wanted: Scheduled, *, task_queue: str) -> Schedule:
             id=run_name(wanted.workflow_id),
             task_queue=task_queue,
             static_summary="queue the runs that are due",
+            static_details=telling.schedule_details(given),
+            priority=Priority(fairness_key=str(wanted.workspace_id)),
         ),
         spec=_spec(config, config.timezone or wanted.zone),
         policy=SchedulePolicy(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
@@ -20,6 +20,8 @@ from activities.step import Step
 from activities.world import World
 from db import effects, webhooks
 from db.webhooks import Claim, Message, Standing
+from workflows import telling
+from workflows.graph import step_key, summary
 from workflows.messages import DeliveryInput, Outcome
 from workflows.nodes.action_deliver_webhook import Config
 
@@ -132,10 +134,11 @@ async def _hand_over(step: Step, world: World, message_id: str, standings: Stand
     """Start the workflow that goes on trying, for each endpoint that is still to be served."""
     for each, standing in standings.items():
         if standing.status == "pending":
-            await _start(world, _delivery(step, each, message_id), after=timedelta(seconds=standing.wait))
+            await _start(step, world, _delivery(step, each, message_id), seconds=standing.wait)
 
 
-async def _start(world: World, delivery: DeliveryInput, *, after: timedelta) -> None:
+async def _start(step: Step, world: World, delivery: DeliveryInput, *, seconds: float) -> None:
+    given = step.given
     name = f"delivery-{delivery.message_id}-{delivery.endpoint_id}"
     payloads.tell(world.temporal, name, delivery.workspace_id)
     try:
@@ -146,7 +149,10 @@ async def _start(world: World, delivery: DeliveryInput, *, after: timedelta) -> 
             task_queue=world.task_queue,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            start_delay=after,
+            start_delay=timedelta(seconds=seconds),
+            static_summary=summary(step_key(given.node.id, given.visit), given.node),
+            static_details=telling.delivery_details(delivery, execution_id=given.execution_id),
+            priority=Priority(fairness_key=str(step.workspace_id)),
         )
     except WorkflowAlreadyStartedError:
         return  # an earlier attempt of this step started it, and it has ended

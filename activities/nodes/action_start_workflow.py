@@ -76,7 +76,12 @@ async def _queue(step: Step, session: Any) -> dict[str, Any]:
 async def _start(step: Step, world: World, execution_id: UUID) -> None:
     try:
         await runs.start(
-            world.database, world.temporal, step.workspace_id, execution_id, task_queue=world.task_queue
+            world.database,
+            world.temporal,
+            step.workspace_id,
+            execution_id,
+            task_queue=world.task_queue,
+            public_url=world.public_url,
         )
     except (RPCError, RuntimeError) as error:
         # The row is queued: the dispatcher starts it.

@@ -151,9 +151,8 @@ async def _timer_cancelled(event: HistoryEvent, converter: DataConverter) -> Eve
 
 async def _commanded(event: HistoryEvent, converter: DataConverter) -> Event | None:
     told = event.workflow_execution_update_accepted_event_attributes.accepted_request.input
-    command = await _value(told.args.payloads, converter, Command)
-    if command is None:
-        return None
+    # Whoever types an update into the Web UI may leave its argument out.
+    command = await _value(told.args.payloads, converter, Command) or Command()
     return Commanded(event.event_id, time_of(event.event_time), told.name, command)
 
 

@@ -26,7 +26,7 @@ from api.mirror.events import (
 from api.mirror.kept import error_of, kept
 from api.mirror.pages import Pages
 from api.mirror.state import OpenStep, State, began, feeding, masked, waited
-from workflows.graph import summary
+from workflows.failures import QUEUE_LIMITED
 from workflows.messages import Begun, ExecutionInput, Outcome, StepError
 from workflows.nodes.logic_approval import DECISIONS, event_of
 from workflows.run import Dropped, Looped, Passed, Ready, Run, Skipped
@@ -239,7 +239,7 @@ class Projection:
             return
         step.attempt = max(step.attempt, event.attempt)
         if event.error is not None and (event.backs_off or self._goes_on_queued(event)):
-            step.tried = event.attempt
+            step.tried = event.attempt - (event.error.type == QUEUE_LIMITED)
             self._wait_for_retry(event, event.key, step, event.error)
             return
         self._settle(event, event.key, step, event)
@@ -318,10 +318,10 @@ class Projection:
             run.state.held[key] = error
 
     def _sleep(self, event: Slept) -> None:
-        run = self._live()
-        for key in self.state.steps:
-            if summary(key, run.node_of(key)) == event.summary:
-                self.state.timers[event.id] = key
+        # Not by the whole summary: a release may cut labels otherwise than the one that wrote it.
+        named = [key for key in self.state.steps if event.summary.startswith(f"{key} | ")]
+        if named:
+            self.state.timers[event.id] = max(named, key=len)
 
     def _wake(self, event: Woke) -> None:
         key = self.state.timers.pop(event.timer_id, None)

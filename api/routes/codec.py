@@ -1,7 +1,7 @@
 """The codec server: it decodes payloads for the Temporal Web UI and its CLI, each caller its own workspace's.
 
 Temporal's protocol, not ours: `POST …/decode` takes and returns `{"payloads": […]}` as protobuf's JSON. It
-never encodes. A browser is known by the cookie of /codec/login, everybody else by an API key.
+never encrypts. A browser is known by the cookie of /codec/login, everybody else by an API key.
 """
 
 import math
@@ -52,9 +52,15 @@ async def payloads_decode(request: Request, platform: OurPlatform) -> Response:
 
 
 @router.post("/codec/encode")
-async def payloads_encode() -> Response:
-    """Refuse: what a run is given comes through the API, which knows whose it is."""
-    raise errors.Forbidden("This codec server decodes only. Send signals and updates through the API.")
+async def payloads_encode(request: Request, platform: OurPlatform) -> Response:
+    """Give back what came: the Web UI asks before it sends an update, and a run reads what is in the clear.
+
+    To encrypt it would take the key of the run's workspace, which nobody names here; with another one the run
+    could not go on.
+    """
+    await _reader(request, platform)
+    asked = _parsed(getattr(request.state, "json", None))
+    return JSONResponse({"payloads": [MessageToDict(payload) for payload in asked.payloads]})
 
 
 @router.get("/codec/login")

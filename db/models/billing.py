@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, SmallInteger, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, SmallInteger, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -23,6 +23,7 @@ from db.models.base import (
     unique,
 )
 
+CURRENT_STATUSES = ("trial", "active", "past_due")
 SUBSCRIPTION_STATUSES = ("trial", "active", "past_due", "cancelled", "expired")
 QUOTA_KEYS = ("workflows", "leads", "executions", "email_sends")
 EVENT_CATEGORIES = ("compute", "communication", "storage", "api")
@@ -36,6 +37,7 @@ class SubscriptionPlan(Keyed, Created, Base):
         UniqueConstraint("slug", "version", name="slug_version"),
         CheckConstraint("version > 0", name="version"),
         CheckConstraint("price_monthly_cents >= 0 AND price_yearly_cents >= 0", name="price"),
+        CheckConstraint("fairness_weight BETWEEN 0.001 AND 1000", name="fairness_weight"),
     )
 
     name: Mapped[str]
@@ -48,6 +50,8 @@ class SubscriptionPlan(Keyed, Created, Base):
     stripe_price_yearly_id: Mapped[str | None]
     quotas: Mapped[dict[str, Any]] = json_column()
     features: Mapped[dict[str, Any]] = json_column()
+    fairness_weight: Mapped[float] = mapped_column(Double, default=1, server_default=text("1"))
+    """The share of a busy worker that falls to a workspace beside others (ADR 0022)."""
     retired_at: Mapped[datetime | None]
 
 

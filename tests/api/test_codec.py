@@ -95,8 +95,15 @@ async def test_what_is_no_payload_is_a_problem(acme: Tenant):
         answer = await decode(acme.client, body)
         assert answer.status_code == status, str(body)[:80]
         assert answer.headers["content-type"] == "application/problem+json"
-    encoding = await acme.client.post("/codec/encode", json=PLAIN)
-    assert (encoding.status_code, encoding.json()["code"]) == (403, "forbidden")
+
+
+async def test_what_the_web_ui_is_about_to_send_comes_back_as_it_is(app: FastAPI, acme: Tenant):
+    argument = {"metadata": {"encoding": "anNvbi9wbGFpbg=="}, "data": "eyJzdGVwIjogIm1haWw6MSJ9"}
+    answer = await acme.client.post("/codec/encode", json={"payloads": [argument]})
+    assert (answer.status_code, answer.json()) == (200, {"payloads": [argument]})
+    assert (await acme.client.post("/codec/encode", json={"payloads": [7]})).status_code == 422
+    async with speaking(app) as stranger:
+        assert (await stranger.post("/codec/encode", json={"payloads": [argument]})).status_code == 401
 
 
 async def test_a_key_needs_the_scope(app: FastAPI, database: Database, acme: Tenant, write):

@@ -213,7 +213,7 @@ async def built(
         stack.push_async_callback(world.smtp.aclose)
         mirror = Mirror(client, database, database_url=database_url, metrics=metrics)
         told: dict[str, Any] = {"hint": mirror.hint, "expect": mirror.expect, "metrics": metrics}
-        starter = Starter(database, client, task_queue=task_queue, **told)
+        starter = Starter(database, client, task_queue=task_queue, public_url="http://test", **told)
         dispatcher = Dispatcher(
             database, starter, name="test", interval=0.3, stale_seconds=1, metrics=metrics
         )

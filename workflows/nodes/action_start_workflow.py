@@ -48,3 +48,9 @@ class StartWorkflow(NodeType):
 def event_type(execution_id: UUID | str) -> str:
     """Name the event by which a run tells that it ends."""
     return f"execution {execution_id}"
+
+
+def execution_of(event: str) -> str | None:
+    """Name the run whose end an event type tells of; None for any other event."""
+    kind, _, execution_id = event.partition(" ")
+    return execution_id if kind == "execution" and execution_id else None

@@ -7,10 +7,13 @@ from uuid import UUID
 import pytest
 
 from api.mirror.events import (
+    Closed,
     Commanded,
     Event,
+    PickedUp,
     Recorded,
     RunEnded,
+    Scheduled,
     Signalled,
     Slept,
     Started,
@@ -20,6 +23,7 @@ from tests.api.mirror.stage import START, graph, node
 from tests.api.mirror.test_projection import told
 from tests.workflows.drawn import execution
 from workflows import walk
+from workflows.failures import QUEUE_LIMITED
 from workflows.graph import Graph, Loop, Node, summary
 from workflows.messages import Begun, Command, Heard, Outcome, RunState, StepError
 from workflows.rewind import rewind
@@ -91,6 +95,25 @@ def test_a_delay_is_ended_by_its_timer():
     drawn = graph(START, node("nap", "LOGIC_DELAY"), edges=["start>nap"])
     story = Story(drawn).gave("nap:1", wake_at=MOMENT + timedelta(days=1)).slept("nap:1")
     assert story.add(Woke, timer_id=4, fired=True).rows()["nap:1"] == ("completed", "default", None)
+
+
+@pytest.mark.parametrize("label", ["x" * 500, "x" * 119 + "…", "renamed since"])
+def test_a_timer_is_known_by_its_key_however_the_release_that_wrote_it_cut_labels(label: str):
+    drawn = graph(START, node("nap", "LOGIC_DELAY", label="x" * 500), edges=["start>nap"])
+    story = (
+        Story(drawn).gave("nap:1", wake_at=MOMENT + timedelta(days=1)).add(Slept, summary=f"nap:1 | {label}")
+    )
+    assert story.add(Woke, timer_id=4, fired=True).rows()["nap:1"] == ("completed", "default", None)
+
+
+def test_what_a_limited_queue_put_off_is_no_attempt():
+    drawn = graph(START, node("mail", "ACTION_SEND_EMAIL"), edges=["start>mail"])
+    for type_, attempts in ((QUEUE_LIMITED, 1), ("smtp_unreachable", 2)):
+        error = StepError(type=type_, message="x")
+        story = Story(drawn).add(Recorded, key="mail:1", error=error).add(Scheduled, key="mail:1")
+        story.add(PickedUp, scheduled_id=4, attempt=1).add(Closed, scheduled_id=4, result=Outcome())
+        pages = told(UUID(int=1), [story.events], verbose=True)[0]
+        assert pages.steps["mail:1"].attempt == attempts
 
 
 def test_a_rerun_keeps_what_the_run_heard_and_when_it_began():
