@@ -40,7 +40,7 @@ class End:
 
     run_id: str
     at: datetime | None = None
-    """When it closed, if this follower saw that."""
+    """When it closed, if that is known."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Follower:
         False, and nothing is touched, when Temporal no longer has the whole history.
         """
         try:
-            current = await self._histories.current_run(execution_id)
-            story = await self._stories.read(execution_id, current)
+            current = await self._histories.current(execution_id)
+            story = await self._stories.read(execution_id, current.run_id)
         except UnknownRun:
             return False
         if story[0].start.continued_from:
@@ -155,21 +155,21 @@ class Follower:
 
     async def _resume(self, execution_id: UUID) -> Look:
         """Go on from the stored cursor, or begin at the beginning."""
-        current = await self._histories.current_run(execution_id)
+        current = await self._histories.current(execution_id)
         workspace_id, cursor = await self._stored(execution_id)
-        if cursor is None or (cursor.closed and cursor.position.run_id != current):
-            return await self._retell(execution_id, await self._stories.read(execution_id, current))
+        if cursor is None or (cursor.closed and cursor.position.run_id != current.run_id):
+            return await self._retell(execution_id, await self._stories.read(execution_id, current.run_id))
         if cursor.closed:
-            remember(self._closed, execution_id, End(current), most=REMEMBERED)
+            remember(self._closed, execution_id, End(current.run_id, current.closed_at), most=REMEMBERED)
             return Look(closed=True)
         try:
             look = await self._advance(await self._thaw(execution_id, workspace_id, cursor))
         except UnknownRun:
             # The run it stands in has expired, while the one that continues it is still there.
-            return await self._retell(execution_id, await self._stories.read(execution_id, current))
-        if look.closed and not self.knows(execution_id, run_id=current):
+            return await self._retell(execution_id, await self._stories.read(execution_id, current.run_id))
+        if look.closed and not self.knows(execution_id, run_id=current.run_id):
             # It closed, and yet there is another run: it was reset after its end.
-            return await self._retell(execution_id, await self._stories.read(execution_id, current))
+            return await self._retell(execution_id, await self._stories.read(execution_id, current.run_id))
         return look
 
     async def _advance(self, track: Track) -> Look:
@@ -183,9 +183,9 @@ class Follower:
             try:
                 await self._take_in(track, await self._histories.decode(raw), raw[-1].event_id)
             except Superseded:
-                current = await self._histories.current_run(track.execution_id)
+                current = await self._histories.current(track.execution_id)
                 return await self._retell(
-                    track.execution_id, await self._stories.read(track.execution_id, current)
+                    track.execution_id, await self._stories.read(track.execution_id, current.run_id)
                 )
             if track.position.event_id:
                 return self._look_of(track, advanced=True)

@@ -23,7 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients.callbacks import WATCHED
 from activities.clients.runs import execution_of, workflow_id_of
-from api.mirror.decoding import decode
+from api.mirror.decoding import decode, time_of
 from api.mirror.events import Event
 from db.doors import Seen
 
@@ -49,6 +49,14 @@ class Page:
     def is_whole(self) -> bool:
         """Tell whether the run's first event is among them."""
         return bool(self.events) and self.events[0].event_id == 1
+
+
+@dataclass(frozen=True)
+class Current:
+    """The run that counts, and when it closed if it has."""
+
+    run_id: str
+    closed_at: datetime | None
 
 
 class Histories:
@@ -81,14 +89,16 @@ class Histories:
         answer = await _ask(self._client.workflow_service.get_workflow_execution_history, request)
         return answer.history.events[0]
 
-    async def current_run(self, execution_id: UUID) -> str:
-        """Name the execution's current run."""
+    async def current(self, execution_id: UUID) -> Current:
+        """Ask for the execution's current run."""
         request = DescribeWorkflowExecutionRequest(
             namespace=self._client.namespace,
             execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id)),
         )
         answer = await _ask(self._client.workflow_service.describe_workflow_execution, request)
-        return answer.workflow_execution_info.execution.run_id
+        info = answer.workflow_execution_info
+        closed_at = time_of(info.close_time) if info.HasField("close_time") else None
+        return Current(info.execution.run_id, closed_at)
 
     async def moved_since(self, moment: datetime) -> AsyncIterator[list[Seen]]:
         """List the runs that closed since and those that began and are open, a page at a time.

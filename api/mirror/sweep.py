@@ -106,7 +106,7 @@ class Sweep:
     async def _lose(self, row: OpenExecution) -> None:
         """Fail an execution whose run is gone, if Temporal itself says so."""
         try:
-            await self._histories.current_run(row.execution_id)
+            await self._histories.current(row.execution_id)
         except UnknownRun:
             pass
         else:

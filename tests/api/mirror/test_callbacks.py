@@ -76,11 +76,16 @@ async def test_every_end_is_shown_at_once(told: Told, how: str):
     assert row.mirrored_at - row.finished_at <= SOON
 
 
-async def test_a_close_that_is_mirrored_already_is_no_news_and_a_later_one_is(runs: Runs, database_url: str):
+@pytest.mark.parametrize("is_mirrored_by_another", [False, True])
+async def test_a_close_that_is_mirrored_already_is_no_news_and_a_later_one_is(
+    runs: Runs, database_url: str, is_mirrored_by_another: bool
+):
     mirror = Mirror(runs.client, runs.database, database_url=database_url)
     handle = await runs.start(LINE)
     await handle.result()
     execution_id = id_of(handle)
+    if is_mirrored_by_another:
+        assert (await runs.follower.look(execution_id)).closed
     assert (await mirror.follower.look(execution_id)).closed
     row = await runs.row(execution_id)
     assert row.finished_at is not None
