@@ -31,6 +31,8 @@ CHECK = 15.0
 """Seconds after which a stream looks of itself, and whether its caller may still see what it shows."""
 PACE = 0.2
 """Seconds between two looks of one stream, however fast its run goes."""
+LIVE_PACE = 0.5
+"""Seconds between two questions of one stream to Temporal."""
 RETRY = 2_000
 """Milliseconds after which a client whose stream broke comes back."""
 MOST_KNOWN = 1_000
@@ -55,10 +57,12 @@ class Watch:
         """Begin to count: the caller was let in just now."""
         self._due = monotonic() + self.check
 
-    async def wait(self) -> bool:
+    async def wait(self, at_most: float = CHECK) -> bool:
         """Wait until there may be something new; False when the stream is to end."""
-        left = self._due - monotonic()
-        if left > 0 and await self.viewer.wait(left) and monotonic() < self._due:
+        left = min(self._due - monotonic(), at_most)
+        if left > 0:
+            await self.viewer.wait(left)
+        if monotonic() < self._due:
             return not self.viewer.is_over
         try:
             is_allowed = await self.is_allowed()
@@ -84,7 +88,7 @@ async def of_run(
         if story.is_over:
             return
         await asyncio.sleep(PACE)
-        if not await watch.wait():
+        if not await watch.wait(story.patience):
             return
 
 
@@ -96,8 +100,16 @@ class RunStory:
         self._ids = watch.viewer.workspace_id, execution_id
         self._position = position
         self._live: Any = None
+        self._asked_at: float | None = None
+        self._is_owed = False
+        """What it waits for is to be asked, as soon as it may be."""
         self.is_over = False
         """The run has ended and the viewer knows; or there is no such run any more."""
+
+    @property
+    def patience(self) -> float:
+        """How long nothing needs to be looked at, unless there is news."""
+        return LIVE_PACE if self._is_owed else CHECK
 
     async def news(self) -> AsyncGenerator[ServerSentEvent]:
         """Yield what is new in the rows, and in what the run waits for."""
@@ -144,6 +156,11 @@ class RunStory:
 
     async def _waits(self) -> ServerSentEvent | None:
         """Tell what the run waits for, if that is something else than before; no place in the rows."""
+        now = monotonic()
+        self._is_owed = self._asked_at is not None and now < self._asked_at + LIVE_PACE
+        if self._is_owed:
+            return None
+        self._asked_at = now
         try:
             sight = await look(self._watch.database, self._watch.describer, *self._ids)
         except OUTAGES:

@@ -28,7 +28,7 @@ def test_the_tour_of_the_readme_works_as_printed(tmp_path: Path):
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        steps, lead, events = documents(done.stdout)
+        steps, why, lead, events = documents(done.stdout)
         (run,) = machine.rows("SELECT status FROM workflow_executions")
         assert machine.mails() == []
     finally:
@@ -41,6 +41,7 @@ def test_the_tour_of_the_readme_works_as_printed(tmp_path: Path):
         "call": "completed",
         "write": "skipped",
     }
+    assert why["code"] == "completed"
     assert (lead["email"], lead["status"]) == ("grace@example.com", "CALL_BACK")
     assert [event["event_type"] for event in events["data"]] == ["STATUS_CHANGED", "FORM_SUBMITTED"]
 

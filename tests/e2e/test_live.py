@@ -174,7 +174,7 @@ async def test_a_held_step_waits_for_somebody(house: House):
 
 
 async def test_a_runs_stream_tells_all_that_its_rows_tell(house: House):
-    nap = node("nap", "LOGIC_DELAY", "Nap", duration="PT1S")
+    nap = node("nap", "LOGIC_DELAY", "Nap", duration="PT3S")
     log = node("log", "UTILITY_LOG", "Log", message="on")
     execution_id = await house.submit(await house.workflow(chain(FORM, nap, log)), PERSON)
     # It is answered when the run has ended and the stream with it.
