@@ -8,6 +8,7 @@ server's, one for each. Only the ratios of one session travel; bytes travel as t
 """
 
 import asyncio
+import logging
 import os
 import statistics
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload
@@ -168,6 +170,7 @@ def server_cpu(address: str) -> float:
 
 
 if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     alive = servers.begin()
     by_size()
     asyncio.run(by_run(*(int(each) for each in sys.argv[1:3]) if sys.argv[2:] else (40, 5)))

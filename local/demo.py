@@ -286,6 +286,7 @@ def _say_urls(up: Mapping[str, Any], run: Mapping[str, Any], say: Say) -> None:
         ("the form", up["form_url"]),
         ("the API docs", f"{up['api_url']}/docs"),
         ("this run in Temporal", run["temporal"]["url"]),
+        ("what it holds, there", f"{up['api_url']}/codec/login"),
         ("mails and webhooks", up["mail_url"]),
     ):
         say(f"  {title:<22} {url}")

@@ -35,7 +35,7 @@ WRONG = "This is no API key that may decode payloads: it needs the scope codec:d
 async def payloads_decode(request: Request, platform: OurPlatform) -> Response:
     """Decode what is the caller's workspace's; the rest comes back as it was."""
     reader = await _reader(request, platform)
-    wait = platform.decodes.take(reader.api_key_id)
+    wait = platform.decodes.take(reader.api_key_id or reader.user_id)
     if wait:
         raise errors.TooManyRequests(retry_after=math.ceil(wait))
     asked = _parsed(getattr(request.state, "json", None))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
@@ -14,8 +15,9 @@ from temporalio.worker import Replayer
 import worker
 from activities.clients import histories
 from activities.clients import temporal as connecting
+from activities.clients.keyring import Keyring
 from db import payload_keys
-from local import mail, ports, temporal
+from local import mail, ports, postgres, temporal
 from local.supervisor import Service, Supervisor
 from tests.e2e import house as building
 from tests.e2e.graphs import edge, graph, node
@@ -152,7 +154,7 @@ async def played(house: House) -> str:
 
 
 async def test_what_people_wrote_is_nowhere_in_temporal_and_reads_with_the_keys(
-    house: House, server: tuple[str, str, Path]
+    house: House, server: tuple[str, str, Path], admin_url: str
 ):
     address, http_api, file = server
     workflow_id = await played(house)
@@ -192,6 +194,13 @@ async def test_what_people_wrote_is_nowhere_in_temporal_and_reads_with_the_keys(
             workflows=list(worker.WORKFLOWS), data_converter=converter, workflow_runner=worker.sandbox()
         )
         await replayer.replay_workflow(told)
+
+    with psycopg.connect(postgres.plain(admin_url), autocommit=True) as connection:
+        connection.execute("DELETE FROM workspaces WHERE id = %s", [house.workspace_id])
+    nobody = histories.opener(Keyring(house.database, MASTER_KEY))
+    left = json.dumps(await histories.decoded(json.loads(history.to_json()), nobody), ensure_ascii=False)
+    assert found_in(left.encode()) == []
+    assert await histories.decoded(json.loads(left), nobody) == json.loads(left)
 
 
 @pytest.mark.parametrize("form", range(len(list(forms("x" * 12)))))
