@@ -72,6 +72,7 @@ def test_production_refuses_to_start_without_a_key_and_names_it(monkeypatch, mis
         ("FLOWTRACK_PUBLIC_URL", "elsewhere.example.com", "https://"),
         ("FLOWTRACK_SMTP_URL", "mail.example.com", "smtp://"),
         ("FLOWTRACK_API_PORT", "http", "integer"),
+        ("FLOWTRACK_OPERATOR_TOKEN", "guessable", "at least 32"),
         ("FLOWTRACK_API_PORT", "70000", "65535"),
         ("FLOWTRACK_ENV", "staging", "production"),
         ("FLOWTRACK_LOG_LEVEL", "loud", "warning"),

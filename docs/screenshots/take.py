@@ -161,7 +161,7 @@ def looking(driver: str, browser: str, profile: Path) -> Iterator[API]:
 
 
 def log_in(page: API, card: Mapping[str, Any]) -> None:
-    """Have the Web UI read encrypted payloads: a login at the codec server, a setting of the browser."""
+    """Have the Web UI read encrypted payloads: log in at the codec server, and tell the browser of it."""
     page.call("POST", "/url", {"url": f"{card['api_url']}/codec/login"})
     script(
         page,
