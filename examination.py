@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients import cluster, temporal
+from activities.clients.limits import QUEUES
 from api import metrics
 from api.live.describer import Unseen
 from api.stuck import REMEDIES, Detector
@@ -22,7 +23,7 @@ from local import database as postgres
 from local import doctor as check
 from local.findings import Finding, Level, fail
 from settings import Environment, Settings
-from worker import QUEUES, TASK_QUEUE
+from worker import TASK_QUEUE
 
 OUTBOXES = {
     "starts": "see that `flowtrack api` runs and reaches Temporal: `start postponed` in its log says why",

@@ -45,7 +45,7 @@ class Rewinder:
             state = rewind(run, graph, trigger_id=trigger_id, node_id=rerun.node_id)
         except (ValueError, LookupError, TypeError, ArithmeticError, RuntimeError) as error:
             # Written by other code than ours is now; whoever starts runs must not fall over it.
-            log.exception("history of a rerun", execution_id=str(rerun.of))
+            log.exception("history of a rerun", rerun_of=str(rerun.of))
             message = f"The earlier run's history cannot be read: {type(error).__name__}."
             raise Unkept("history_unreadable", message, "Rerun from the start.") from error
         if state is not None and len(state.model_dump_json()) > LARGEST:

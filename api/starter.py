@@ -105,7 +105,7 @@ class Starter:
             async with self._turns:
                 return complete is not None and await self._start(complete)
         except OUTAGES as error:
-            self._postpone(execution_id, error)
+            self._postpone(error)
         except ValidationError:
             refusal = NotStartable("graph_unreadable", "This version's graph cannot be read.")
             await self._refuse(workspace_id, execution_id, refusal)
@@ -113,14 +113,18 @@ class Starter:
 
     async def launch(self, start: Start) -> bool:
         """Start an execution that was ordered just now and left to us; as `start`, without reading it."""
+        ids = {"workspace_id": str(start.workspace_id), "execution_id": str(start.execution_id)}
+        with bound_contextvars(**ids):
+            return await self._launch(start)
+
+    async def _launch(self, start: Start) -> bool:
         async with self._turns:
             await self._traffic.give_way()
             try:
                 if not self.is_away:
                     return await self._start(start)
             except OUTAGES as error:
-                with bound_contextvars(workspace_id=str(start.workspace_id)):
-                    self._postpone(start.execution_id, error)
+                self._postpone(error)
         with suppress(*OUTAGES):
             await self._left.add(start.workspace_id, start.execution_id)
         return False
@@ -181,10 +185,10 @@ class Starter:
             self._away_until = 0.0
         return answers
 
-    def _postpone(self, execution_id: UUID, error: Exception) -> None:
+    def _postpone(self, error: Exception) -> None:
         self._away_until = monotonic() + PAUSE
         self._metrics.starts.labels("postponed").inc()
-        log.warning("start postponed", execution_id=str(execution_id), reason=str(error)[:200])
+        log.warning("start postponed", reason=str(error)[:200])
 
     async def _start(self, start: Start) -> bool:
         try:
@@ -194,7 +198,8 @@ class Starter:
             return False
         except NoKey as error:
             # The trouble is this workspace's own: nobody else's start waits for it.
-            log.error("start postponed", execution_id=str(start.execution_id), reason=str(error))
+            self._metrics.starts.labels("postponed").inc()
+            log.error("start postponed", reason=str(error))
             return False
         self._metrics.starts.labels("started").inc()
         self._expect(start.execution_id)
@@ -214,21 +219,20 @@ class Starter:
             if error.status == RPCStatusCode.UNAVAILABLE:
                 raise
             # The trouble is this history's own: it tells nothing of Temporal.
-            log.warning("rerun postponed", execution_id=str(start.execution_id), reason=str(error)[:200])
+            log.warning("rerun postponed", reason=str(error)[:200])
             return None
         return replace(start, input=start.input.model_copy(update={"state": state}))
 
     async def _refuse(self, workspace_id: UUID, execution_id: UUID, refusal: NotStartable) -> None:
         """Fail a run whose start would be refused for ever."""
         self._metrics.starts.labels("refused").inc()
-        ids = {"workspace_id": str(workspace_id), "execution_id": str(execution_id)}
-        log.warning("start refused", **ids, reason=refusal.type)
+        log.warning("start refused", reason=refusal.type)
         told = {"reason": refusal.reason, "type_": refusal.type, "message": str(refusal)}
         try:
             async with self._database.workspace(workspace_id) as session:
                 await orders.refuse(session, workspace_id, execution_id, **told)
         except (OSError, DBAPIError, PoolTimeout) as error:
-            log.warning("refusal postponed", **ids, reason=type(error).__name__)
+            log.warning("refusal postponed", reason=type(error).__name__)
 
     async def _note(self, workspace_id: UUID, runs: Sequence[tuple[UUID, str | None]]) -> list[None]:
         async with self._database.workspace(workspace_id) as session:

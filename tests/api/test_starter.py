@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -38,10 +39,13 @@ async def test_a_run_that_cannot_be_started_is_released_and_no_more_are_tried(
     # Nobody listens there: a lazy client fails when it is first needed.
     client = await temporal.connect("127.0.0.1:1", "default", lazy=True)
     starter = Starter(database, client, task_queue="none")
-    for start in found:
-        assert start is not None
-        assert not await starter.launch(start)
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        for start in found:
+            assert start is not None
+            assert not await starter.launch(start)
     assert starter.is_away
+    named = {"workspace_id": str(acme.workspace_id), "execution_id": str(ids[0])}
+    assert [line.items() >= named.items() for line in lines] == [True]
     async with database.workspace(acme.workspace_id) as session:
         held = await session.scalar(
             text("SELECT count(*) FROM workflow_executions WHERE locked_by IS NOT NULL")

@@ -1,7 +1,7 @@
 """One trace leads from a form's POST to the steps of the run that it ordered."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -13,20 +13,28 @@ from telemetry import spans
 from telemetry.traces import Traces
 from tests.e2e import house as building
 from tests.e2e.graphs import chain, node
-from tests.e2e.house import House
+from tests.e2e.house import House, ok
 from tests.e2e.target import Target
 
 pytestmark = pytest.mark.anyio
 
 
-EXPORTER = InMemorySpanExporter()
+class Exporter(InMemorySpanExporter):
+    """Keeps spans over several providers: each shuts its exporter down with itself."""
+
+    def shutdown(self) -> None:
+        """Go on."""
+
+
+EXPORTER = Exporter()
 
 
 @pytest.fixture
 async def traced_house(
     database_url: str, temporal_address: str, task_queue: str, smtp_catcher: mail.Catcher, target: Target
 ) -> AsyncIterator[House]:
-    """Build the house with everything traced; what is still to be exported is so when it is torn down."""
+    """Build the house with everything traced."""
+    EXPORTER.clear()
     with spans.made(EXPORTER, service="test") as (tracer, interceptor):
         places = (database_url, temporal_address, task_queue, smtp_catcher, target)
         async with building.built(*places, traced=Traces(tracer, interceptor)) as house:
@@ -64,17 +72,45 @@ async def test_a_trace_spans_post_start_and_steps_and_tells_nothing_of_people(tr
     assert "acme" not in told
 
 
+async def test_a_run_that_a_dispatcher_starts_has_a_trace_of_its_own(traced_house: House):
+    workflow = await traced_house.workflow(drawn())
+    path = f"/v1/workflows/{workflow['id']}"
+    await ok(traced_house.api.post(f"{path}/pause"))
+    run = await traced_house.submit(workflow, {"email": "ada@example.com"})
+    await ok(traced_house.api.post(f"{path}/resume"))
+    await traced_house.ended(run)
+    about = {"temporalWorkflowID": f"execution-{run}"}
+    begun = await until(lambda: [span for span in spans_of("StartWorkflow") if span.attributes == about])
+    assert begun[0].parent is None
+    (step,) = await until(
+        lambda: [span for span in spans_of("RunActivity:UTILITY_LOG") if trace_of(span) == trace_of(begun[0])]
+    )
+    assert step.parent is not None
+
+
+def spans_of(name: str) -> list[ReadableSpan]:
+    return [span for span in EXPORTER.get_finished_spans() if span.name.startswith(name)]
+
+
+async def until(look: Callable[[], list[ReadableSpan]]) -> list[ReadableSpan]:
+    """Wait until some spans are exported."""
+    deadline = asyncio.get_running_loop().time() + 30
+    while not (found := look()):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.1)
+    return found
+
+
 async def exported(wanted: set[str]) -> tuple[ReadableSpan, list[ReadableSpan]]:
     """Wait until a form's POST and, in its trace, all of these are exported."""
-    deadline = asyncio.get_running_loop().time() + 30
-    while True:
-        found = EXPORTER.get_finished_spans()
-        posts = [span for span in found if span.name == "POST /f/{workspace}/{form}"]
-        ours = [span for span in found if posts and trace_of(span) == trace_of(posts[0])]
-        if wanted <= {span.name for span in ours}:
-            return posts[0], ours
-        assert asyncio.get_running_loop().time() < deadline, [span.name for span in found]
-        await asyncio.sleep(0.1)
+
+    def found() -> list[ReadableSpan]:
+        posts = spans_of("POST /f/{workspace}/{form}")
+        ours = [span for span in spans_of("") if posts and trace_of(span) == trace_of(posts[0])]
+        return ours if wanted <= {span.name for span in ours} else []
+
+    ours = await until(found)
+    return spans_of("POST /f/{workspace}/{form}")[0], ours
 
 
 def trace_of(span: ReadableSpan) -> int:
