@@ -17,8 +17,9 @@ DATABASE = "flowtrack"
 APP_ROLE = "flowtrack_app"
 TASK_QUEUE = "flowtrack"
 PORT_FLAGS = ("--api-port", "--temporal-port", "--temporal-ui-port", "--mail-port", "--smtp-port")
-GIVES_WAY = 5
-"""Taking a submission in is more urgent than carrying its run out, and the machine is one."""
+GIVES_WAY = 1
+"""Taking a submission in is more urgent than carrying its run out, and the machine is one; but a run must not
+stand still for as long as forms come densely (benchmarks/results.md)."""
 SUPERVISED = ("api", "worker", "temporal", "postgres")
 
 

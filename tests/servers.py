@@ -104,6 +104,8 @@ def _service(kind: str, run: Path) -> tuple[supervisor.Service, str]:
     port = ports.free()
     where = f"{ports.HOST}:{port}"
     command = temporal.command(port=port, ui_port=None, database=None, callbacks=[f"{ports.HOST}:*"])
+    # The server would put the deletion of a history off for half a minute.
+    command += ["--dynamic-config-value", "history.transferProcessorEnsureCloseBeforeDelete=false"]
     return supervisor.Service(kind, command, lambda: temporal.is_ready(where)), where
 
 

@@ -51,18 +51,18 @@ async def test_a_cancelled_run_ends_within_ten_seconds(house: House, where: str)
     assert len(house.target.requests) == (0 if where == "delay" else 1)
 
 
-async def test_thirty_waiting_runs_are_cancelled_by_one_request(house: House):
+async def test_a_dozen_waiting_runs_are_cancelled_by_one_request(house: House):
     workflow = await house.workflow(chain(FORM, node("nap", "LOGIC_DELAY", duration="P14D")))
     other = await house.workflow(chain(FORM, node("nap", "LOGIC_DELAY", duration="P14D")), name="Other")
     spared = await house.submit(other, {"email": "ada@example.com"})
-    runs = [await house.submit(workflow, {"email": f"lead{number}@example.com"}) for number in range(30)]
+    runs = [await house.submit(workflow, {"email": f"lead{number}@example.com"}) for number in range(12)]
     for execution_id in (*runs, spared):
         await house.until(execution_id, lambda run: run["status"] == "waiting", patience=60)
 
     began = monotonic()
     body = {"status": "waiting", "workflow_id": workflow["id"]}
     answer = await ok(house.api.post("/v1/executions/bulk-cancel", json=body))
-    assert (answer.status_code, answer.json()) == (202, {"matched": 30})
+    assert (answer.status_code, answer.json()) == (202, {"matched": 12})
     for execution_id in runs:
         assert (await house.ended(execution_id))["status"] == "cancelled"
     assert monotonic() - began < 3 * AT_MOST
