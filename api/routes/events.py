@@ -109,7 +109,7 @@ async def executions_events(
     "/v1/executions/{execution_id}/events",
     summary="Watch an execution",
     response_class=EventSourceResponse,
-    responses=_streamed(RUN_EXAMPLE),
+    responses={**_streamed(RUN_EXAMPLE), 204: {"description": "It has ended, and the client knows."}},
 )
 async def execution_events(
     execution_id: Id, watch: Annotated[Watch, Depends(_watch_run)], last_event_id: LastEventId = None

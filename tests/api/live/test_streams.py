@@ -1,6 +1,7 @@
 """What viewers are sent: a snapshot, changes, the end; from any place on, nothing lost and nothing twice."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from api.live.describer import Nobody
 from api.live.hub import Hub, Mark, TooManyViewers
 from api.live.positions import RunPosition, is_snapshot
 from api.live.streams import Watch
+from db import news
 from db.models import ExecutionStep
 from db.news import News
 from db.session import Database
@@ -76,7 +78,20 @@ class Author:
 
     async def step(self, number: int, status: str) -> None:
         """Write a step as it stands now, and the run with it."""
-        row = ExecutionStep(
+        async with self.database.workspace(self.place.workspace_id) as session:
+            await session.merge(self._row(number, status))
+            await self._touch(session, "status")
+
+    async def slow_step(self, number: int, status: str, *, seconds: float) -> None:
+        """Write a step, and commit it later: others begin and end meanwhile."""
+        async with self.database.workspace(self.place.workspace_id) as session:
+            await session.merge(self._row(number, status))
+            await session.flush()
+            await asyncio.sleep(seconds)
+            await news.tell(session, self.place.workspace_id, [self.id])
+
+    def _row(self, number: int, status: str) -> ExecutionStep:
+        return ExecutionStep(
             workspace_id=self.place.workspace_id,
             id=UUID(int=number),
             execution_id=self.id,
@@ -85,9 +100,6 @@ class Author:
             step_number=number,
             status=status,
         )
-        async with self.database.workspace(self.place.workspace_id) as session:
-            await session.merge(row)
-            await self._touch(session, "status")
 
     async def run(self, status: str, **columns: Any) -> None:
         """Write the run as it stands now."""
@@ -200,7 +212,8 @@ async def test_from_every_event_on_the_rest_comes_and_nothing_twice(author: Auth
     for place in range(len(events)):
         seen = Screen(events[: place + 1])
         before = dict(seen.steps)
-        async with stream(author, hub, events[place].id) as resumed:
+        # In another process, which has heard nothing of all that.
+        async with stream(author, Hub(), events[place].id) as resumed:
             rest = [event async for event in resumed]
         assert all(event.event in ("changes", "end") for event in rest)
         for event in rest:
@@ -210,6 +223,37 @@ async def test_from_every_event_on_the_rest_comes_and_nothing_twice(author: Auth
         again = Screen(rest).told
         assert len(dict(again)) == len(again)
         assert all(before.get(node_id) != status for node_id, status in again)
+
+
+async def test_nothing_is_lost_or_doubled_while_many_write_and_the_viewer_comes_and_goes(
+    author: Author, hub: Hub
+):
+    chance = random.Random(7)
+
+    async def write(numbers: range) -> None:
+        for number in numbers:
+            for status in ("running", "completed"):
+                await author.slow_step(number, status, seconds=chance.random() / 20)
+
+    async def write_all() -> None:
+        await asyncio.gather(*(write(range(first, first + 6)) for first in range(1, 48, 6)))
+        await author.run("completed")
+
+    writing = asyncio.create_task(write_all())
+    screen, names, last_id = Screen(), list[str | None](), None
+    while names[-1:] != ["end"]:
+        async with stream(author, hub, last_id) as events:
+            for _ in range(chance.randint(1, 4)):
+                event = await next_of(events)
+                screen.take(event)
+                names.append(event.event)
+                last_id = event.id
+                if event.event == "end":
+                    break
+    await writing
+    assert names.count("snapshot") == 1
+    assert screen.steps == {f"n{number}": "completed" for number in range(1, 49)}
+    assert len(set(screen.told)) == len(screen.told)
 
 
 async def test_a_slow_reader_is_sent_the_sum_of_what_it_missed(author: Author, hub: Hub):
