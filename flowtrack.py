@@ -409,7 +409,7 @@ async def _limit(
     throttle = Throttle(await _temporal(settings), task_queue=TASK_QUEUE)
     if queue is not None and wanted:
         by = f"{getpass.getuser()}@{socket.gethostname()}"
-        await throttle.change(queue, Change(**wanted, reason=reason, by=by))
+        return [await throttle.change(queue, Change(**wanted, reason=reason, by=by))]
     return [each for each in await throttle.standings() if queue in (None, each.queue)]
 
 

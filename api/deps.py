@@ -148,8 +148,8 @@ class Throttle(Protocol):
     async def standings(self) -> list[Standing]:
         """Read every queue's limits and backlog; raise in an outage."""
 
-    async def change(self, queue: str, wanted: Change) -> None:
-        """Set a queue's limits; raise Unsupported by an old server, RPCError or RuntimeError in an outage."""
+    async def change(self, queue: str, wanted: Change) -> Standing:
+        """Set a queue's limits and tell how it stands; raise in an outage, Unsupported by an old server."""
 
 
 class Background:

@@ -4,13 +4,13 @@ A queue's limit holds for all of it, the other one for each workspace, whose id 
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import structlog
 from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import RateLimit, RateLimitConfig, TaskQueue
+from temporalio.api.taskqueue.v1 import RateLimit, RateLimitConfig, TaskQueue, TaskQueueConfig
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, UpdateTaskQueueConfigRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -83,17 +83,25 @@ async def standing(client: Client, queue: str, *, task_queue: str) -> Standing:
         report_stats=True,
     )
     found = await client.workflow_service.describe_task_queue(request, timeout=RPC_TIMEOUT)
-    return Standing(
-        queue=queue,
-        whole=_read(found.config.queue_rate_limit),
-        each_workspace=_read(found.config.fairness_keys_rate_limit_default),
-        backlog=found.stats.approximate_backlog_count,
-        oldest=found.stats.approximate_backlog_age.ToTimedelta(),
+    stats = found.stats
+    waiting = stats.approximate_backlog_count, stats.approximate_backlog_age.ToTimedelta()
+    return limited(Standing(queue, None, None, *waiting), found.config)
+
+
+def limited(standing: Standing, config: TaskQueueConfig) -> Standing:
+    """Give a queue the limits that a configuration has."""
+    return replace(
+        standing,
+        whole=_read(config.queue_rate_limit),
+        each_workspace=_read(config.fairness_keys_rate_limit_default),
     )
 
 
-async def change(client: Client, queue: str, wanted: Change, *, task_queue: str) -> None:
-    """Set a queue's limits for all workers, at once. Raises as `standing`; Unsupported by an old server."""
+async def change(client: Client, queue: str, wanted: Change, *, task_queue: str) -> TaskQueueConfig:
+    """Set a queue's limits for all workers, at once. Raises as `standing`; Unsupported by an old server.
+
+    What is read in the moment after may still be the old ones: the answer has the new ones.
+    """
     request = UpdateTaskQueueConfigRequest(
         namespace=client.namespace,
         identity=wanted.by,
@@ -103,11 +111,12 @@ async def change(client: Client, queue: str, wanted: Change, *, task_queue: str)
         update_fairness_key_rate_limit_default=_update(wanted.per_workspace, wanted.reason),
     )
     try:
-        await client.workflow_service.update_task_queue_config(request, timeout=RPC_TIMEOUT)
+        answer = await client.workflow_service.update_task_queue_config(request, timeout=RPC_TIMEOUT)
     except RPCError as error:
         if error.status == RPCStatusCode.UNIMPLEMENTED:
             raise Unsupported from error
         raise
+    return answer.config
 
 
 class Throttle:
@@ -122,9 +131,10 @@ class Throttle:
         asked = (standing(self._client, queue, task_queue=self._task_queue) for queue in QUEUES)
         return await asyncio.gather(*asked)
 
-    async def change(self, queue: str, wanted: Change) -> None:
-        """Set a queue's limits. Raises as `change`."""
-        await change(self._client, queue, wanted, task_queue=self._task_queue)
+    async def change(self, queue: str, wanted: Change) -> Standing:
+        """Set a queue's limits and tell how it stands. Raises as `change`."""
+        config = await change(self._client, queue, wanted, task_queue=self._task_queue)
+        return limited(await standing(self._client, queue, task_queue=self._task_queue), config)
 
 
 class Watch:

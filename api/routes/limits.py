@@ -97,37 +97,32 @@ class QueuesShown(BaseModel):
 @router.get("/operator/limits", summary="Show the limits of vendors' queues")
 async def limits_list(throttle: Operator) -> QueuesShown:
     """Every queue's limits, and what waits in it."""
-    return await _shown(throttle)
-
-
-@router.put("/operator/limits/{queue}", summary="Limit a vendor's queue")
-async def limits_set(queue: str, throttle: Operator, body: LimitsGiven) -> QueuesShown:
-    """Holds for all workers at once; first attempts, which go around the queue, follow in a few seconds."""
-    return await _change(throttle, queue, body)
-
-
-@router.delete("/operator/limits/{queue}", summary="Take a queue's limits away")
-async def limits_delete(queue: str, throttle: Operator) -> QueuesShown:
-    """What waited goes on at once."""
-    return await _change(throttle, queue, LimitsGiven())
-
-
-async def _change(throttle: Throttle, queue: str, wanted: LimitsGiven) -> QueuesShown:
-    if queue not in QUEUES:
-        raise errors.NotFound(f"There is no such queue; there are {', '.join(QUEUES)}.")
-    change = Change(wanted.per_second, wanted.per_workspace, wanted.reason, by="operator, by HTTP")
-    try:
-        await throttle.change(queue, change)
-    except Unsupported as old:
-        raise errors.Conflict(str(old), code="limits_unsupported") from old
-    except (RPCError, RuntimeError) as error:
-        raise errors.Unavailable() from error
-    return await _shown(throttle)
-
-
-async def _shown(throttle: Throttle) -> QueuesShown:
     try:
         found = await throttle.standings()
     except (RPCError, RuntimeError) as error:
         raise errors.Unavailable() from error
     return QueuesShown(data=[QueueShown.of(each) for each in found])
+
+
+@router.put("/operator/limits/{queue}", summary="Limit a vendor's queue")
+async def limits_set(queue: str, throttle: Operator, body: LimitsGiven) -> QueueShown:
+    """Holds for all workers at once; first attempts, which go around the queue, follow in a few seconds."""
+    return await _change(throttle, queue, body)
+
+
+@router.delete("/operator/limits/{queue}", summary="Take a queue's limits away")
+async def limits_delete(queue: str, throttle: Operator) -> QueueShown:
+    """What waited goes on at once."""
+    return await _change(throttle, queue, LimitsGiven())
+
+
+async def _change(throttle: Throttle, queue: str, wanted: LimitsGiven) -> QueueShown:
+    if queue not in QUEUES:
+        raise errors.NotFound(f"There is no such queue; there are {', '.join(QUEUES)}.")
+    change = Change(wanted.per_second, wanted.per_workspace, wanted.reason, by="operator, by HTTP")
+    try:
+        return QueueShown.of(await throttle.change(queue, change))
+    except Unsupported as old:
+        raise errors.Conflict(str(old), code="limits_unsupported") from old
+    except (RPCError, RuntimeError) as error:
+        raise errors.Unavailable() from error

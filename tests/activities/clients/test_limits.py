@@ -16,7 +16,7 @@ from temporalio.worker import Worker
 
 import worker
 from activities.clients import limits
-from activities.clients.limits import Change, Watch
+from activities.clients.limits import Change, Throttle, Watch
 from workflows.delivery import DeliveryWorkflow
 from workflows.messages import DeliveryInput
 
@@ -72,8 +72,13 @@ async def deliveries(
 async def limit(
     client: Client, task_queue: str, per_second: float | None, per_workspace: float | None
 ) -> None:
+    """Set the queue's limits and wait until the server reads them itself."""
     wanted = Change(per_second, per_workspace, reason="the provider throttles", by="ann")
     await limits.change(client, QUEUE, wanted, task_queue=task_queue)
+    named = [rate is not None for rate in (per_second, per_workspace)]
+    await until(
+        client, task_queue, lambda found: [found.whole is not None, found.each_workspace is not None] == named
+    )
 
 
 async def until(client: Client, task_queue: str, holds: Callable[[limits.Standing], bool]) -> limits.Standing:
@@ -99,10 +104,16 @@ async def test_a_limit_is_read_back_with_who_set_it_and_why_and_is_taken_away(
     assert (found.whole.reason, found.whole.by) == ("the provider throttles", "ann")
     assert found.whole.at is not None
     await limit(temporal_client, task_queue, None, 2)
-    found = await limits.standing(temporal_client, QUEUE, task_queue=task_queue)
-    assert (found.whole, found.is_limited) == (None, True)
+    assert (await limits.standing(temporal_client, QUEUE, task_queue=task_queue)).is_limited
     await limit(temporal_client, task_queue, None, None)
     assert not (await limits.standing(temporal_client, QUEUE, task_queue=task_queue)).is_limited
+
+
+async def test_what_was_set_is_told_though_it_cannot_be_read_yet(temporal_client: Client, task_queue: str):
+    throttle = Throttle(temporal_client, task_queue=task_queue)
+    for rate in (1.0, 2.0, None, 0.0, None):
+        told = await throttle.change(QUEUE, Change(rate, reason="x", by="ann"))
+        assert (told.whole.per_second if told.whole else None) == rate
 
 
 async def test_a_limit_stretches_what_waits_in_the_queue(temporal_client: Client, task_queue: str):
