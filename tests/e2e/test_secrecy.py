@@ -1,14 +1,17 @@
 """K4: what people wrote stands nowhere in what Temporal keeps, and is read with the keys all the same."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
@@ -23,8 +26,11 @@ from tests.e2e import house as building
 from tests.e2e.graphs import edge, graph, node
 from tests.e2e.house import EMAIL, MASTER_KEY, House, ok
 from tests.e2e.target import Target
+from workflows.messages import Heard
 
 pytestmark = pytest.mark.anyio
+
+TASK_FAILED = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
 
 NAME = "Zanzibarquux"
 PLACES = (
@@ -229,3 +235,29 @@ async def said(*arguments: str, address: str) -> bytes:
     """Return what a command of Temporal's prints as JSON."""
     command = [*arguments, "--address", address, "--output", "json"]
     return (await temporal.run(*command)).encode()
+
+
+async def test_a_run_whose_key_cannot_be_opened_waits_and_goes_on_when_it_can(
+    house: House, server: tuple[str, str, Path], admin_url: str
+):
+    """K3: the workflow task fails and is repeated; the run does not fail."""
+    wait = node("wait", "LOGIC_WAIT_FOR_EVENT", "Wait", events=[{"id": "paid", "type": "PAID"}])
+    workflow = await house.workflow(graph(node("form", "TRIGGER_FORM"), wait, edge("form", "wait")))
+    execution = await house.submit(workflow, {"email": "ada@example.com"})
+    await house.until_step(execution, "wait", "running")
+    with psycopg.connect(postgres.plain(admin_url), autocommit=True) as connection:
+        (sealed,) = connection.execute("SELECT key_sealed FROM payload_keys").fetchone() or ()
+        connection.execute("UPDATE payload_keys SET key_sealed = 'shut'")
+        house.keyring.forget(house.workspace_id)
+
+        # By an operator's hand, in the clear: ours would find no key.
+        operator = await connecting.connect(server[0])
+        heard = Heard(type="PAID", at=datetime.now(UTC))
+        await operator.get_workflow_handle(f"execution-{execution}").signal("event", heard)
+        async with asyncio.timeout(30):
+            while not any(event.event_type == TASK_FAILED for event in await house.history(execution)):
+                await asyncio.sleep(0.1)
+        assert (await house.until(execution, lambda run: True))["status"] == "waiting"
+
+        connection.execute("UPDATE payload_keys SET key_sealed = %s", [sealed])
+    assert (await house.ended(execution, patience=60))["status"] == "completed"
