@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from api import errors
 from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window
 from api.deps import Session
-from api.schemas import Filter, Id, Shown
+from api.schemas import Filter, Id, Moment, Shown
 from db import executions
 from db import listing as stored
 
@@ -56,8 +56,8 @@ class LogQuery(Window):
     node_id: Filter | None = Field(None, description="Lines of this node.")
     step_id: UUID | None = Field(None, description="Lines of this step.")
     search: Filter | None = Field(None, description="Part of the message, in capitals or not.")
-    after: AwareDatetime | None = Field(None, description="That moment or later.")
-    before: AwareDatetime | None = Field(None, description="Before that moment.")
+    after: Moment | None = Field(None, description="That moment or later.")
+    before: Moment | None = Field(None, description="Before that moment.")
 
     def lines(self) -> stored.Lines:
         """Say it in the words of the rows."""

@@ -5,14 +5,14 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api import errors
 from api.auth import Caller, requires
 from api.deps import Session
 from api.live import overlays
 from api.live.overlays import EdgeOverlay, NodeOverlay, RunNodeOverlay
-from api.schemas import Id
+from api.schemas import Id, Moment
 from db import overlays as stored
 from db import runs as orders
 from workflows.graph import Graph
@@ -102,10 +102,10 @@ class OverlayQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime | None = Field(
+    since: Moment | None = Field(
         None, alias="from", description="Runs that were queued then, or later; seven days before `to`."
     )
-    until: AwareDatetime | None = Field(
+    until: Moment | None = Field(
         None, alias="to", description="Runs that were queued before; now. At most 92 days after `from`."
     )
     version: int | None = Field(

@@ -69,7 +69,7 @@ FILTERS: list[tuple[dict[str, str], list[int]]] = [
     ({"before": at(3)}, [2, 1, 0]),
     ({"after": at(1), "before": at(3), "level": "INFO"}, [2, 1]),
 ]
-REFUSED = {"level": "LOUD", "after": "yesterday", "scope": "both"}
+REFUSED = {"level": "LOUD", "after": "yesterday", "before": "0001-01-01T00:00:00+14:00", "scope": "both"}
 
 
 async def test_filters_narrow_the_lines_and_what_is_none_is_named(path: str, acme: Tenant):
