@@ -142,8 +142,6 @@ class Hub:
         watched = self._viewers.setdefault(execution_id or workspace_id, {})
         watched[viewer] = None
         self._counts[workspace_id] += 1
-        if execution_id is not None:
-            self._hint(execution_id)
         try:
             yield viewer
         finally:
@@ -153,6 +151,10 @@ class Hub:
             self._counts[workspace_id] -= 1
             if not self._counts[workspace_id]:
                 del self._counts[workspace_id]
+
+    def hint(self, execution_id: UUID) -> None:
+        """Have the mirror look at an open run that somebody begins to watch."""
+        self._hint(execution_id)
 
     def since(self, mark: Mark, workspace_id: UUID) -> list[UUID] | None:
         """Name the executions whose status was news since a mark; None if it is too old, or not ours."""

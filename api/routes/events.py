@@ -66,6 +66,9 @@ async def _watch_run(
             position = RunPosition.read(last_event_id)
             if position is not None and position.is_end and found not in OPEN_STATUSES:
                 raise errors.NothingMore
+            # Not before the run is known to be the caller's: a look costs questions to Temporal.
+            if found in OPEN_STATUSES:
+                platform.hub.hint(execution_id)
             yield _watch(platform, viewer, request, caller)
     except TooManyViewers:
         raise errors.TooManyStreams() from None

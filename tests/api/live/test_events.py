@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -164,6 +165,24 @@ async def test_the_time_that_somebody_watches_is_no_time_to_answer(
     while (told := registry.get_sample_value("flowtrack_http_request_seconds_sum", labels)) is None:
         await asyncio.sleep(0.02)
     assert told <= answered
+
+
+async def test_the_mirror_looks_only_at_an_open_run_of_the_callers(
+    url: str, run_id: str, acme: Tenant, rival: Tenant, hub: Hub, database: Database
+):
+    hinted: list[UUID] = []
+    hub._hint = hinted.append
+    path = f"/v1/executions/{run_id}/events"
+    assert (await rival.client.get(path)).status_code == 404
+    assert (await acme.client.get(f"/v1/executions/{uuid4()}/events")).status_code == 404
+    assert hinted == []
+    async with opened(url, path, acme.token) as stream:
+        await stream.named("snapshot")
+    assert hinted == [UUID(run_id)]
+    await change(database, acme, run_id, "completed")
+    async with opened(url, path, acme.token) as stream:
+        await stream.named("end")
+    assert hinted == [UUID(run_id)]
 
 
 async def test_who_leaves_is_counted_no_more(url: str, run_id: str, acme: Tenant, hub: Hub):
