@@ -168,7 +168,7 @@ async def test_the_time_that_somebody_watches_is_no_time_to_answer(
 
 
 async def test_the_mirror_looks_only_at_an_open_run_of_the_callers(
-    url: str, run_id: str, acme: Tenant, rival: Tenant, hub: Hub, database: Database
+    url: str, run_id: str, *, acme: Tenant, rival: Tenant, hub: Hub, database: Database
 ):
     hinted: list[UUID] = []
     hub._hint = hinted.append
