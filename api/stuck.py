@@ -5,7 +5,7 @@ A run may rest for weeks and be well. It is stuck when it neither sleeps nor wai
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from temporalio.service import RPCError
 
 from activities.clients.keyring import NoKey
 from activities.clients.payloads import Unreadable
-from api.live.describer import UNREACHABLE, Described, Pending, Temporals, Unseen
+from api.live.describer import UNREACHABLE, Described, Temporals, Unseen
 from api.metrics import Metrics
 from api.mirror.history import Histories, UnknownRun
 from db import stuck as rows
@@ -164,19 +164,27 @@ def diagnose(suspect: Suspect, found: Described | None, limits: Limits, *, now: 
     if found.task_attempt:
         return _of_task(found, limits, now)
     if found.pending:
-        return _of_activities(list(found.pending.values()), limits, now)
+        return _of_activities(found, limits, now)
     return {"queued": "not_mirrored", "waiting": "overdue"}.get(suspect.status, "idle")
 
 
 def _of_task(found: Described, limits: Limits, now: datetime) -> str | None:
     if found.task_attempt >= limits.attempts:
         return "task_fails"
-    return "no_worker" if found.task_since and now - found.task_since > limits.silent_for else None
+    if found.task_since is None or now - found.task_since <= limits.silent_for:
+        return None
+    # Where workers ask for tasks there are more than they get done; that shows in the queue's backlog.
+    return "no_worker" if found.queue in found.unpolled else None
 
 
-def _of_activities(pending: Sequence[Pending], limits: Limits, now: datetime) -> str | None:
-    """One that is at work, held by an operator or to be tried again is reason enough not to move."""
+def _of_activities(found: Described, limits: Limits, now: datetime) -> str | None:
+    """One that is at work, held by an operator or to be tried again is reason enough not to move.
+
+    So is one in a queue that workers ask: it is limited, or many wait.
+    """
+    pending = list(found.pending.values())
     due = [max(filter(None, (one.next_at, one.scheduled_at)), default=now) for one in pending]
     if any(one.state != "scheduled" for one in pending) or max(due) > now:
         return None
-    return "no_worker" if now - min(due) > limits.silent_for else None
+    alone = (at for one, at in zip(pending, due, strict=True) if one.queue in found.unpolled)
+    return "no_worker" if now - min(alone, default=now) > limits.silent_for else None

@@ -12,6 +12,7 @@ from db import listing
 from db.models import ExecutionLog, ExecutionStep, MirrorCursor, Workflow, WorkflowExecution
 from db.models.executions import OPEN_STATUSES
 from db.session import fetch
+from workflows.graph import Edge, Loop
 
 MOST_STEPS = 200
 """Open steps that are looked at: a loop may have a hundred items under way, and so may each item."""
@@ -19,8 +20,13 @@ MOST_ATTEMPTS = 1_000
 
 # Of a node only what says how it is tried: configs hold whole mails.
 NODES = """
-    SELECT n.node ->> 'id', n.node ->> 'type', n.node ->> 'label', n.node -> 'config' -> 'retry'
+    SELECT n.node ->> 'id', n.node ->> 'type', n.node ->> 'label', n.node -> 'config' -> 'retry',
+        n.node -> 'loop'
     FROM workflow_versions v, jsonb_array_elements(v.graph -> 'nodes') AS n (node)
+    WHERE v.workspace_id = %(workspace_id)s AND v.workflow_id = %(workflow_id)s AND v.id = %(version_id)s
+"""
+EDGES = """
+    SELECT v.graph -> 'edges' FROM workflow_versions v
     WHERE v.workspace_id = %(workspace_id)s AND v.workflow_id = %(workflow_id)s AND v.id = %(version_id)s
 """
 PAUSED = text("""
@@ -38,6 +44,8 @@ class NodeFacts:
     type: str
     label: str
     retry: dict[str, Any]
+    loop: Loop | None = None
+    """The loop that it makes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class Stand:
     steps: Sequence[ExecutionStep] = ()
     """Those that have not ended well: running, or failed."""
     nodes: Mapping[str, NodeFacts] = field(default_factory=dict)
+    edges: Sequence[Edge] = ()
+    """Of a graph with loops: they tell what is inside."""
     paused_by: str | None = None
 
     @property
@@ -76,14 +86,12 @@ async def stand(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -
     name, status, state = (await session.execute(query)).one()
     if run.status not in OPEN_STATUSES:
         return Stand(run, found.version, name, status)
-    given = {"workspace_id": workspace_id, "workflow_id": run.workflow_id}
-    rows = await fetch(session, NODES, {**given, "version_id": run.workflow_version_id})
-    nodes = {node_id: NodeFacts(type_, label or "", retry or {}) for node_id, type_, label, retry in rows}
+    nodes, edges = await _graph(session, run)
     steps = await _open_steps(session, workspace_id, execution_id)
     paused_by = (
         await _paused_by(session, workspace_id, execution_id) if run.status_reason == "paused" else None
     )
-    return Stand(run, found.version, name, status, state, steps, nodes, paused_by)
+    return Stand(run, found.version, name, status, state, steps, nodes, edges, paused_by)
 
 
 async def step(
@@ -113,6 +121,21 @@ async def attempts(session: AsyncSession, workspace_id: UUID, of: ExecutionStep)
         .limit(MOST_ATTEMPTS)
     )
     return list(reversed((await session.scalars(query)).all()))
+
+
+async def _graph(
+    session: AsyncSession, run: WorkflowExecution
+) -> tuple[Mapping[str, NodeFacts], Sequence[Edge]]:
+    given = {"workspace_id": run.workspace_id, "workflow_id": run.workflow_id}
+    given["version_id"] = run.workflow_version_id
+    nodes = {
+        node_id: NodeFacts(type_, label or "", retry or {}, Loop.model_validate(loop) if loop else None)
+        for node_id, type_, label, retry, loop in await fetch(session, NODES, given)
+    }
+    if not any(facts.loop for facts in nodes.values()):
+        return nodes, ()
+    ((edges,),) = await fetch(session, EDGES, given)
+    return nodes, [Edge.model_validate(edge) for edge in edges]
 
 
 async def _open_steps(
