@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import listing
@@ -32,7 +33,7 @@ EDGES = """
 PAUSED = text("""
     SELECT message FROM execution_logs
     WHERE workspace_id = :workspace_id AND execution_id = :execution_id AND source = 'history'
-      AND execution_step_id IS NULL AND message LIKE 'Paused by %'
+      AND execution_step_id IS NULL AND message LIKE 'Paused by %' AND created_at >= :since
     ORDER BY created_at DESC, id DESC LIMIT 1
 """)
 
@@ -88,9 +89,7 @@ async def stand(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -
         return Stand(run, found.version, name, status)
     nodes, edges = await _graph(session, run)
     steps = await _open_steps(session, workspace_id, execution_id)
-    paused_by = (
-        await _paused_by(session, workspace_id, execution_id) if run.status_reason == "paused" else None
-    )
+    paused_by = await _paused_by(session, run) if run.status_reason == "paused" else None
     return Stand(run, found.version, name, status, state, steps, nodes, edges, paused_by)
 
 
@@ -108,7 +107,16 @@ async def step(
 
 async def attempts(session: AsyncSession, workspace_id: UUID, of: ExecutionStep) -> Sequence[ExecutionLog]:
     """List what workers recorded of a step's attempts, oldest first: those that failed, and those after."""
-    query = (
+    run = WorkflowExecution
+    theirs = (run.workspace_id == workspace_id, run.id == of.execution_id)
+    queued_at = (await session.scalars(select(run.queued_at).where(*theirs))).one()
+    query = attempt_lines(workspace_id, of, queued_at=queued_at)
+    return list(reversed((await session.scalars(query)).all()))
+
+
+def attempt_lines(workspace_id: UUID, of: ExecutionStep, *, queued_at: datetime) -> Select[ExecutionLog]:
+    """Write the statement of `attempts`; before the run was queued no month needs to be read."""
+    return (
         select(ExecutionLog)
         .where(
             ExecutionLog.workspace_id == workspace_id,
@@ -116,11 +124,11 @@ async def attempts(session: AsyncSession, workspace_id: UUID, of: ExecutionStep)
             ExecutionLog.source == "attempt",
             ExecutionLog.node_id == of.node_id,
             ExecutionLog.visit == of.visit,
+            ExecutionLog.created_at >= queued_at - listing.CLOCKS,
         )
         .order_by(ExecutionLog.created_at.desc(), ExecutionLog.id.desc())
         .limit(MOST_ATTEMPTS)
     )
-    return list(reversed((await session.scalars(query)).all()))
 
 
 async def _graph(
@@ -155,7 +163,8 @@ async def _open_steps(
     return list(reversed((await session.scalars(query)).all()))
 
 
-async def _paused_by(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> str | None:
-    given = {"workspace_id": workspace_id, "execution_id": execution_id}
+async def _paused_by(session: AsyncSession, run: WorkflowExecution) -> str | None:
+    given = {"workspace_id": run.workspace_id, "execution_id": run.id}
+    given["since"] = run.queued_at - listing.CLOCKS
     message: str | None = await session.scalar(PAUSED, given)
     return message.removeprefix("Paused by ") if message else None

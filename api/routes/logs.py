@@ -1,5 +1,6 @@
 """An execution's log."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -12,7 +13,7 @@ from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window
 from api.deps import Session
 from api.schemas import Filter, Id, Moment, Shown
-from db import executions
+from db import executions, live
 from db import listing as stored
 
 router = APIRouter(tags=["executions"])
@@ -84,12 +85,17 @@ async def execution_logs_list(
     execution = await executions.get(session, caller.workspace_id, execution_id)
     if execution is None:
         raise errors.NotFound()
+    wanted = query.lines()
+    if query.step_id is not None:
+        step = await live.step(session, caller.workspace_id, execution_id, query.step_id)
+        # Of a step that a reset took away only its id is left.
+        wanted = replace(wanted, step_id=None, step=(step.node_id, step.visit)) if step else wanted
     cursors = paging.of(query)
     found = await stored.logs(
         session,
         caller.workspace_id,
         execution_id,
-        query.lines(),
+        wanted,
         limit=query.limit + 1,
         queued_at=execution.queued_at,
         older_than=cursors.pair(datetime, UUID),

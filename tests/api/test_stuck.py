@@ -1,7 +1,7 @@
 """Stuck runs are found, each with its reason; runs that rest, wait or are tried again are left alone."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -185,6 +185,35 @@ async def test_a_run_that_no_worker_takes_and_one_that_never_began_are_found(
     assert found == {alone: "no_worker", never: "not_started"}
     assert hinted == []
     await temporal_client.get_workflow_handle(f"execution-{alone}").terminate()
+
+
+async def test_many_that_are_well_hide_no_stuck_one_for_ever(database: Database, here: Place):
+    ids = [await stored(database, here, status="running") for _ in range(7)]
+    looked: list[UUID] = []
+
+    class Known:
+        """Knows that all are well but the last."""
+
+        async def look(self, execution_id: UUID) -> Described:
+            looked.append(execution_id)
+            return found(is_paused=execution_id != ids[-1])
+
+    limits, metrics = Limits(silent_for=timedelta(0), most=3, batch=2), Metrics()
+    detector = Detector(cast(Client, None), database, metrics=metrics, limits=limits)
+    detector._describer = cast(Any, Known())
+    seen = []
+    for _ in range(6):
+        detector.tell(await detector.look())
+        seen.append(shown(metrics))
+    # Once found it stays told, until it is looked at again and is well.
+    assert seen[2:] == [{"idle": 1}] * 4
+    assert set(looked[:9]) == set(ids)
+    assert len(looked) == 18
+    assert metrics.registry.get_sample_value("flowtrack_executions_unexamined") == 4
+    ids[-1] = uuid7()
+    for _ in range(3):
+        told = await detector.look()
+    assert told == []
 
 
 def shown(metrics: Metrics) -> dict[str, float]:
