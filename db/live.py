@@ -164,7 +164,7 @@ async def _open_steps(
 
 
 async def _paused_by(session: AsyncSession, run: WorkflowExecution) -> str | None:
-    given = {"workspace_id": run.workspace_id, "execution_id": run.id}
+    given: dict[str, Any] = {"workspace_id": run.workspace_id, "execution_id": run.id}
     given["since"] = run.queued_at - listing.CLOCKS
     message: str | None = await session.scalar(PAUSED, given)
     return message.removeprefix("Paused by ") if message else None
