@@ -60,7 +60,7 @@ async def _watch_run(
     # Watched from before the first look, so that nothing falls between them.
     try:
         with platform.hub.watching(caller.workspace_id, execution_id) as viewer:
-            async with platform.database.workspace(caller.workspace_id) as session:
+            async with platform.viewing.workspace(caller.workspace_id) as session:
                 found = await feed.run_status(session, caller.workspace_id, execution_id)
             if found is None:
                 raise errors.NotFound()

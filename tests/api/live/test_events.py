@@ -185,6 +185,21 @@ async def test_the_mirror_looks_only_at_an_open_run_of_the_callers(
     assert hinted == [UUID(run_id)]
 
 
+async def test_streams_take_no_connection_from_the_requests(
+    database_url: str, run_id: str, *, acme: Tenant, starter: Recorder, config: Config, hub: Hub
+):
+    requests, viewing = (Database(database_url, pool_size=1) for _ in range(2))
+    app = create_app(requests, starter, config=config, hub=hub, viewing=viewing)
+    path = f"/v1/executions/{run_id}/events"
+    async with serving(app, hub) as (_, url), opened(url, path, acme.token) as stream:
+        await stream.named("live")
+        async with requests.workspace(acme.workspace_id):
+            await change(viewing, acme, run_id, "running")
+            assert (await stream.named("changes"))["data"]["execution"]["status"] == "running"
+    await requests.close()
+    await viewing.close()
+
+
 async def test_who_leaves_is_counted_no_more(url: str, run_id: str, acme: Tenant, hub: Hub):
     async with opened(url, f"/v1/executions/{run_id}/events", acme.token) as stream:
         await stream.named("snapshot")
