@@ -150,8 +150,10 @@ async def _rows(settings: Settings, client: Client) -> list[Finding]:
 
 async def _stuck(database: Database, client: Client) -> list[Finding]:
     try:
-        found = await Detector(client, database).look()
+        detector = Detector(client, database)
+        found = await detector.look()
     except (Unseen, *AWAY):
         # That Temporal is away is said already.
         return []
-    return [check.stuck([(str(one.execution_id), one.reason, REMEDIES[one.reason]) for one in found])]
+    told = [(str(one.execution_id), one.reason, REMEDIES[one.reason]) for one in found]
+    return [check.stuck(told, unexamined=detector.unexamined)]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Verb = Callable[[argparse.Namespace], int]
 INTERRUPTED = 130
+VIEWING_POOL = 3
 DEMO = {"email": "demo@flowtrack.localhost", "name": "Demo", "slug": "demo"}
 
 
@@ -240,9 +241,12 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     # A pool of its own: what happens beside the requests must not keep a form waiting for a connection.
     beside = Database(settings.database_url, pool_size=settings.database_pool_size)
+    # Viewers wait for each other.
+    viewing = Database(settings.database_url, pool_size=VIEWING_POOL)
     metrics = Metrics()
     for pool, opened in (("requests", database), ("beside", beside)):
         metrics.watch(pool, opened.engine, size=settings.database_pool_size)
+    metrics.watch("viewing", viewing.engine, size=VIEWING_POOL)
     keyring = Keyring(beside, settings.master_key_bytes)
     converter = payloads.converter(keyring)
     client = await _temporal(settings, converter=converter, traced=traced, watched=True)
@@ -290,6 +294,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         metrics=metrics,
         tracer=traced.tracer if traced else None,
         describer=Temporals(client),
+        viewing=viewing,
         closed=mirror.closed,
         hub=hub,
         keyring=keyring,
@@ -302,6 +307,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         async with numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port):
             await server.serve(application, host=settings.api_host, port=settings.api_port, on_exit=hub.close)
     finally:
+        await viewing.close()
         await beside.close()
         await database.close()
 

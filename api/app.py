@@ -104,6 +104,7 @@ def create_app(
     metrics: Metrics | None = None,
     tracer: Tracer | None = None,
     describer: Describer | None = None,
+    viewing: Database | None = None,
     closed: Closed = nobody_told,
     hub: Hub | None = None,
     keyring: Keyring | None = None,
@@ -112,7 +113,8 @@ def create_app(
 ) -> FastAPI:
     """Build the API; `lifespan_tasks` (dispatcher, mirror) run beside it and end with it.
 
-    `closed` is called when Temporal says that a run has closed.
+    `viewing` is the pool that streams and overlays read by. `closed` is called when Temporal says that a run
+    has closed.
     """
     platform = Platform(
         database,
@@ -122,6 +124,7 @@ def create_app(
         simulator,
         metrics=metrics or Metrics(),
         describer=describer or Nobody(),
+        viewing=viewing or database,
         hub=hub or Hub(),
         keyring=keyring or Keyring(database, config.master_key),
         throttle=throttle,

@@ -21,6 +21,7 @@ from api.auth import Authenticated
 from api.desk import Desk
 from api.live.describer import Describer, Nobody
 from api.live.hub import Hub
+from api.live.looks import Looks
 from api.metrics import Metrics
 from api.mirror.events import Event
 from api.simulation.script import Course, Scripted
@@ -206,10 +207,14 @@ class Platform:
     traffic: Traffic = field(default_factory=Traffic)
     decodes: Allowance = field(default_factory=lambda: Allowance(burst=DECODES, per_second=DECODES / 40))
     closed: Closed = nobody_told
+    viewing: Database = field(kw_only=True)
+    """Where streams and overlays read: they must not keep a form waiting for a connection."""
     desk: Desk = field(init=False)
+    looks: Looks = field(init=False)
 
     def __post_init__(self) -> None:
-        """Set up the desk."""
+        """Set up the desk, and what viewers share."""
+        object.__setattr__(self, "looks", Looks(self.viewing, self.describer))
         object.__setattr__(self, "desk", Desk(self.database, name=self.config.name))
 
     @property
@@ -248,5 +253,12 @@ async def _transaction(platform: OurPlatform, caller: Authenticated) -> AsyncIte
         yield session
 
 
+async def _viewing(platform: OurPlatform, caller: Authenticated) -> AsyncIterator[AsyncSession]:
+    async with platform.viewing.workspace(caller.workspace_id) as session:
+        yield session
+
+
 # The scope makes FastAPI commit before the answer goes out; its default commits afterwards.
 Session = Annotated[AsyncSession, Depends(_transaction, scope="function")]
+ViewingSession = Annotated[AsyncSession, Depends(_viewing, scope="function")]
+"""For what reads much: it waits for others of its kind, and no form for it."""

@@ -84,6 +84,11 @@ class Metrics:
             ["reason"],
             registry=own,
         )
+        self.unexamined = Gauge(
+            "flowtrack_executions_unexamined",
+            "Open runs that may be stuck and have their turn in the next looks",
+            registry=own,
+        )
         self._pool = Gauge("flowtrack_database_connections", "Connections in use", ["pool"], registry=own)
         self._pool_size = Gauge("flowtrack_database_connections_max", "Most in use", ["pool"], registry=own)
 

@@ -1,11 +1,12 @@
 """What the models of several resources share."""
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 
 class Given(BaseModel):
@@ -40,4 +41,16 @@ def at_most(size: int) -> AfterValidator:
 
 Settings = Annotated[JsonObject, at_most(64 * 1024)]
 Data = Annotated[JsonObject, at_most(256 * 1024)]
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _sensible(at: datetime) -> datetime:
+    """Refuse what no clock shows: at the ends of the calendar, reckoning with a time has no result."""
+    if not EARLIEST <= at < LATEST:
+        raise ValueError("must lie in the years 2000 to 2199")
+    return at
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_sensible)]
+"""A time that a caller filters by."""
 Filter = Annotated[str, Field(min_length=1, max_length=320, pattern=r"^[^\x00-\x1f\x7f]+$")]

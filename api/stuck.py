@@ -5,7 +5,7 @@ A run may rest for weeks and be well. It is stuck when it neither sleeps nor wai
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from temporalio.service import RPCError
 
 from activities.clients.keyring import NoKey
 from activities.clients.payloads import Unreadable
-from api.live.describer import UNREACHABLE, Described, Pending, Temporals, Unseen
+from api.live.describer import UNREACHABLE, Described, Temporals, Unseen
 from api.metrics import Metrics
 from api.mirror.history import Histories, UnknownRun
 from db import stuck as rows
@@ -62,7 +62,7 @@ class Limits:
     """Tries of a workflow task; the first retries come within seconds of each other."""
     batch: int = 500
     most: int = 100
-    """Suspects that Temporal is asked about in one look; the longest silent of a batch come first."""
+    """Suspects that Temporal is asked about in one look; the others have their turn in the next ones."""
 
 
 class Detector:
@@ -86,6 +86,12 @@ class Detector:
         self._limits = limits or Limits()
         self._every = every
         self._told: dict[UUID, str] = {}
+        self._asked: set[UUID] = set()
+        """Suspects that Temporal was asked about in this round."""
+        self._stuck: dict[UUID, Stuck] = {}
+        """As they were found last, while they are suspects."""
+        self.unexamined = 0
+        """Suspects that the last look left for the next ones."""
 
     async def run(self) -> None:
         """Look until cancelled; what is away says so elsewhere, louder."""
@@ -97,22 +103,44 @@ class Detector:
                 log.info("stuck runs not looked for", reason=type(error).__name__)
 
     async def look(self) -> list[Stuck]:
-        """Look at every open run once. Raises Unseen, RPCError or DBAPIError in an outage."""
-        found: list[Stuck] = []
+        """Look at every open run's rows, and ask of the suspects whose turn it is what Temporal says.
+
+        Give all that are known to be stuck. Raises Unseen, RPCError or DBAPIError in an outage.
+        """
+        suspects = await self._suspects()
+        for suspect in self._turn(suspects):
+            self._stuck.pop(suspect.execution_id, None)
+            self._stuck |= {one.execution_id: one for one in await self._examine(suspect)}
+            self._asked.add(suspect.execution_id)
+        self.unexamined = max(len(suspects) - self._limits.most, 0)
+        return list(self._stuck.values())
+
+    async def _suspects(self) -> list[Suspect]:
+        found: list[Suspect] = []
         place: rows.Place | None = rows.BEGINNING
-        asked = 0
         while place is not None:
             async with self._database.door() as session:
-                suspects, place = await rows.suspects(
+                more, place = await rows.suspects(
                     session, silent_for=self._limits.silent_for, after=place, limit=self._limits.batch
                 )
-            for suspect in suspects[: self._limits.most - asked]:
-                asked += 1
-                found += await self._examine(suspect)
+            found += more
+        known = {one.execution_id for one in found}
+        self._asked &= known
+        self._stuck = {id_: one for id_, one in self._stuck.items() if id_ in known}
         return found
+
+    def _turn(self, suspects: list[Suspect]) -> list[Suspect]:
+        """Choose those whose last turn is longest ago: many that are well must not hide one that is not."""
+        fresh = [one for one in suspects if one.execution_id not in self._asked]
+        if len(fresh) < self._limits.most:
+            again = [one for one in suspects if one.execution_id in self._asked]
+            self._asked.clear()
+            fresh += again
+        return fresh[: self._limits.most]
 
     def tell(self, found: list[Stuck]) -> None:
         """Show how many are stuck, and say each once for each reason."""
+        self._metrics.unexamined.set(self.unexamined)
         counts = Counter(one.reason for one in found)
         for reason in REMEDIES:
             self._metrics.stuck.labels(reason).set(counts[reason])
@@ -164,19 +192,27 @@ def diagnose(suspect: Suspect, found: Described | None, limits: Limits, *, now: 
     if found.task_attempt:
         return _of_task(found, limits, now)
     if found.pending:
-        return _of_activities(list(found.pending.values()), limits, now)
+        return _of_activities(found, limits, now)
     return {"queued": "not_mirrored", "waiting": "overdue"}.get(suspect.status, "idle")
 
 
 def _of_task(found: Described, limits: Limits, now: datetime) -> str | None:
     if found.task_attempt >= limits.attempts:
         return "task_fails"
-    return "no_worker" if found.task_since and now - found.task_since > limits.silent_for else None
+    if found.task_since is None or now - found.task_since <= limits.silent_for:
+        return None
+    # Where workers ask for tasks there are more than they get done; that shows in the queue's backlog.
+    return "no_worker" if found.queue in found.unpolled else None
 
 
-def _of_activities(pending: Sequence[Pending], limits: Limits, now: datetime) -> str | None:
-    """One that is at work, held by an operator or to be tried again is reason enough not to move."""
+def _of_activities(found: Described, limits: Limits, now: datetime) -> str | None:
+    """One that is at work, held by an operator or to be tried again is reason enough not to move.
+
+    So is one in a queue that workers ask: it is limited, or many wait.
+    """
+    pending = list(found.pending.values())
     due = [max(filter(None, (one.next_at, one.scheduled_at)), default=now) for one in pending]
     if any(one.state != "scheduled" for one in pending) or max(due) > now:
         return None
-    return "no_worker" if now - min(due) > limits.silent_for else None
+    alone = (at for one, at in zip(pending, due, strict=True) if one.queue in found.unpolled)
+    return "no_worker" if now - min(alone, default=now) > limits.silent_for else None

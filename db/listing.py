@@ -102,6 +102,9 @@ class Lines:
     """This one and the graver ones."""
     node_id: str | None = None
     step_id: UUID | None = None
+    """Only what history tells of it; lines of attempts, and those that a reset took back, name no row."""
+    step: tuple[str, int] | None = None
+    """All of a step's lines, by its node and visit."""
     of_steps: bool | None = None
     """Only those of steps, or only the run's own."""
     text: str | None = None
@@ -115,6 +118,8 @@ class Lines:
         line = ExecutionLog
         named = {"node_id": self.node_id, "execution_step_id": self.step_id}
         found = [getattr(line, column) == value for column, value in named.items() if value is not None]
+        if self.step is not None:
+            found += [line.node_id == self.step[0], line.visit == self.step[1]]
         if self.level is not None:
             found.append(line.log_level.in_(LOG_LEVELS[LOG_LEVELS.index(self.level) :]))
         if self.of_steps is not None:

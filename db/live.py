@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import listing
 from db.models import ExecutionLog, ExecutionStep, MirrorCursor, Workflow, WorkflowExecution
 from db.models.executions import OPEN_STATUSES
 from db.session import fetch
+from workflows.graph import Edge, Loop
 
 MOST_STEPS = 200
 """Open steps that are looked at: a loop may have a hundred items under way, and so may each item."""
@@ -19,14 +21,19 @@ MOST_ATTEMPTS = 1_000
 
 # Of a node only what says how it is tried: configs hold whole mails.
 NODES = """
-    SELECT n.node ->> 'id', n.node ->> 'type', n.node ->> 'label', n.node -> 'config' -> 'retry'
+    SELECT n.node ->> 'id', n.node ->> 'type', n.node ->> 'label', n.node -> 'config' -> 'retry',
+        n.node -> 'loop'
     FROM workflow_versions v, jsonb_array_elements(v.graph -> 'nodes') AS n (node)
+    WHERE v.workspace_id = %(workspace_id)s AND v.workflow_id = %(workflow_id)s AND v.id = %(version_id)s
+"""
+EDGES = """
+    SELECT v.graph -> 'edges' FROM workflow_versions v
     WHERE v.workspace_id = %(workspace_id)s AND v.workflow_id = %(workflow_id)s AND v.id = %(version_id)s
 """
 PAUSED = text("""
     SELECT message FROM execution_logs
     WHERE workspace_id = :workspace_id AND execution_id = :execution_id AND source = 'history'
-      AND execution_step_id IS NULL AND message LIKE 'Paused by %'
+      AND execution_step_id IS NULL AND message LIKE 'Paused by %' AND created_at >= :since
     ORDER BY created_at DESC, id DESC LIMIT 1
 """)
 
@@ -38,6 +45,8 @@ class NodeFacts:
     type: str
     label: str
     retry: dict[str, Any]
+    loop: Loop | None = None
+    """The loop that it makes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Stand:
     steps: Sequence[ExecutionStep] = ()
     """Those that have not ended well: running, or failed."""
     nodes: Mapping[str, NodeFacts] = field(default_factory=dict)
+    edges: Sequence[Edge] = ()
+    """Of a graph with loops: they tell what is inside."""
     paused_by: str | None = None
 
     @property
@@ -76,14 +87,10 @@ async def stand(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -
     name, status, state = (await session.execute(query)).one()
     if run.status not in OPEN_STATUSES:
         return Stand(run, found.version, name, status)
-    given = {"workspace_id": workspace_id, "workflow_id": run.workflow_id}
-    rows = await fetch(session, NODES, {**given, "version_id": run.workflow_version_id})
-    nodes = {node_id: NodeFacts(type_, label or "", retry or {}) for node_id, type_, label, retry in rows}
+    nodes, edges = await _graph(session, run)
     steps = await _open_steps(session, workspace_id, execution_id)
-    paused_by = (
-        await _paused_by(session, workspace_id, execution_id) if run.status_reason == "paused" else None
-    )
-    return Stand(run, found.version, name, status, state, steps, nodes, paused_by)
+    paused_by = await _paused_by(session, run) if run.status_reason == "paused" else None
+    return Stand(run, found.version, name, status, state, steps, nodes, edges, paused_by)
 
 
 async def step(
@@ -100,7 +107,16 @@ async def step(
 
 async def attempts(session: AsyncSession, workspace_id: UUID, of: ExecutionStep) -> Sequence[ExecutionLog]:
     """List what workers recorded of a step's attempts, oldest first: those that failed, and those after."""
-    query = (
+    run = WorkflowExecution
+    theirs = (run.workspace_id == workspace_id, run.id == of.execution_id)
+    queued_at = (await session.scalars(select(run.queued_at).where(*theirs))).one()
+    query = attempt_lines(workspace_id, of, queued_at=queued_at)
+    return list(reversed((await session.scalars(query)).all()))
+
+
+def attempt_lines(workspace_id: UUID, of: ExecutionStep, *, queued_at: datetime) -> Select[ExecutionLog]:
+    """Write the statement of `attempts`; before the run was queued no month needs to be read."""
+    return (
         select(ExecutionLog)
         .where(
             ExecutionLog.workspace_id == workspace_id,
@@ -108,11 +124,26 @@ async def attempts(session: AsyncSession, workspace_id: UUID, of: ExecutionStep)
             ExecutionLog.source == "attempt",
             ExecutionLog.node_id == of.node_id,
             ExecutionLog.visit == of.visit,
+            ExecutionLog.created_at >= queued_at - listing.CLOCKS,
         )
         .order_by(ExecutionLog.created_at.desc(), ExecutionLog.id.desc())
         .limit(MOST_ATTEMPTS)
     )
-    return list(reversed((await session.scalars(query)).all()))
+
+
+async def _graph(
+    session: AsyncSession, run: WorkflowExecution
+) -> tuple[Mapping[str, NodeFacts], Sequence[Edge]]:
+    given = {"workspace_id": run.workspace_id, "workflow_id": run.workflow_id}
+    given["version_id"] = run.workflow_version_id
+    nodes = {
+        node_id: NodeFacts(type_, label or "", retry or {}, Loop.model_validate(loop) if loop else None)
+        for node_id, type_, label, retry, loop in await fetch(session, NODES, given)
+    }
+    if not any(facts.loop for facts in nodes.values()):
+        return nodes, ()
+    ((edges,),) = await fetch(session, EDGES, given)
+    return nodes, [Edge.model_validate(edge) for edge in edges]
 
 
 async def _open_steps(
@@ -132,7 +163,8 @@ async def _open_steps(
     return list(reversed((await session.scalars(query)).all()))
 
 
-async def _paused_by(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> str | None:
-    given = {"workspace_id": workspace_id, "execution_id": execution_id}
+async def _paused_by(session: AsyncSession, run: WorkflowExecution) -> str | None:
+    given: dict[str, Any] = {"workspace_id": run.workspace_id, "execution_id": run.id}
+    given["since"] = run.queued_at - listing.CLOCKS
     message: str | None = await session.scalar(PAUSED, given)
     return message.removeprefix("Paused by ") if message else None

@@ -58,9 +58,11 @@ OF_WORKFLOW: LiteralString = (
     RUNS.format(which=OF_TIME)
     + "steps AS ("
     + COLUMNS.format(about="r.about")
-    # What a rerun keeps was counted with the run that did it.
+    # What a rerun keeps was counted with the run that did it. Of skipped steps only kept ones have begun, and
+    # those that somebody skipped (api/mirror/projection.py).
     + THEIR_STEPS
-    + " AND s.skip_reason IS DISTINCT FROM 'kept') "
+    + " AND s.skip_reason IS DISTINCT FROM 'kept'"
+    + " AND (s.status <> 'skipped' OR s.started_at IS NULL OR s.skip_reason = 'skipped_by_user')) "
     + SUMS
 )
 COUNT: LiteralString = RUNS.format(which=OF_TIME).rstrip(", \n") + (" SELECT count(*) FROM runs")

@@ -13,7 +13,7 @@ from local.postgres import plain
 
 OLDEST_POSTGRESQL = 15
 MONTHS_AHEAD = 3
-POOLS = 3
+POOLS, VIEWING = 3, 3
 """Pools of one API and one worker: two and one."""
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -87,7 +87,8 @@ def settings(connection: Connection, *, pool_size: int) -> list[Finding]:
     if given["server_encoding"] != "UTF8":
         remedy = "make the database anew with ENCODING 'UTF8'"
         found.append(fail("PostgreSQL", f"encoding {given['server_encoding']}", remedy))
-    wanted, most = POOLS * pool_size, int(given["max_connections"])
+    # The smallest pool is that of viewers.
+    wanted, most = POOLS * pool_size + VIEWING, int(given["max_connections"])
     if most < wanted:
         remedy = f"raise it to {wanted}, more for each further process, or lower FLOWTRACK_DATABASE_POOL_SIZE"
         what = f"max_connections {most}, and one API and worker use {wanted}"

@@ -214,12 +214,16 @@ def mirror(silent: int) -> Finding:
     return ok("Mirror", "every open run was looked at lately")
 
 
-def stuck(found: Sequence[tuple[str, str, str]]) -> Finding:
+def stuck(found: Sequence[tuple[str, str, str]], *, unexamined: int = 0) -> Finding:
     """Check that open runs rest for a reason; each is (execution, reason, remedy)."""
+    if not found and unexamined:
+        remedy = "the API looks at them all in turn: see `run is stuck` in its log"
+        return warn("Stuck runs", f"none of those looked at; {unexamined} more may be", remedy)
     if not found:
         return ok("Stuck runs", "none")
     shown = ", ".join(f"{execution} ({reason})" for execution, reason, _ in found[:5])
     rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    rest += f"; {unexamined} more may be" if unexamined else ""
     remedies = dict.fromkeys(f"{reason}: {remedy}" for _, reason, remedy in found)
     return warn("Stuck runs", f"{len(found)}: {shown}{rest}", "; ".join(remedies))
 

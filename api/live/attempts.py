@@ -27,6 +27,7 @@ class Attempt(Shown):
         json_schema_extra={
             "examples": [
                 {
+                    "round": 1,
                     "attempt": 1,
                     "status": "failed",
                     "started_at": "2026-11-27T08:00:00Z",
@@ -39,7 +40,8 @@ class Attempt(Shown):
         },
     )
 
-    attempt: int = Field(description="From 1; a step that somebody has tried again counts anew.")
+    round: int = Field(1, description="From 1; when somebody has a step tried again, the next one begins.")
+    attempt: int = Field(description="From 1 in each round.")
     status: Status = Field(
         description="`scheduled` is due at `next_attempt_at`; of an `unrecorded` one its worker left no word."
     )
@@ -49,7 +51,7 @@ class Attempt(Shown):
     next_attempt_at: datetime | None = Field(
         None, description="Of a failed one: when it was tried again, or will be."
     )
-    worker: str | None = Field(None, description="Who is at it.")
+    worker: str | None = Field(None, description="Who is at it, as a digest of its name.")
 
 
 def attempts(
@@ -63,9 +65,23 @@ def attempts(
     told = list(_gaps_shown([_recorded(line) for line in recorded]))
     if pending is not None:
         told = _with_pending(told, pending, tried)
-    elif not told or told[-1].attempt != step.attempt:
+    elif not told or told[-1].attempt != step.attempt or _went_on(step, told[-1]):
         told += _last(step, told)
-    return list(_linked(told))
+    return list(_linked(_rounds_counted(told)))
+
+
+def _went_on(step: ExecutionStep, last: Attempt) -> bool:
+    """Tell whether a step went well whose last record is a failure: somebody had it tried again."""
+    return step.status == "completed" and last.status == "failed"
+
+
+def _rounds_counted(told: Sequence[Attempt]) -> list[Attempt]:
+    counted, last, number = [], 0, 1
+    for attempt in told:
+        number += attempt.attempt <= last
+        counted.append(attempt.model_copy(update={"round": number}))
+        last = attempt.attempt
+    return counted
 
 
 def _recorded(line: ExecutionLog) -> Attempt:
@@ -97,9 +113,12 @@ def _unrecorded(numbers: Iterable[int]) -> list[Attempt]:
 def _with_pending(told: list[Attempt], pending: Pending, tried: int) -> list[Attempt]:
     number, is_running = tried + pending.attempt, pending.state in ("running", "cancelling")
     last = told[-1].attempt if told and told[-1].attempt <= number else 0
-    # A worker may have recorded the very attempt that Temporal has not yet heard the end of.
     if last == number and pending.state == "running":
-        return told
+        ended = told[-1].finished_at
+        if ended is None or pending.started_at is None or pending.started_at < ended:
+            # A worker has recorded the very attempt that Temporal has not yet heard the end of.
+            return told
+        last = 0
     told = [*told, *_unrecorded(range(last + 1, number))]
     if pending.error is not None and pending.attempt > 1 and told and told[-1].status == "unrecorded":
         how = {"status": "failed", "error": pending.error.model_dump(), "finished_at": pending.ended_at}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from time import monotonic
 from typing import Literal, Protocol
 from uuid import UUID
@@ -17,7 +18,7 @@ from temporalio.api.enums.v1 import (
     WorkflowExecutionStatus,
 )
 from temporalio.api.failure.v1 import Failure
-from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
@@ -77,13 +78,12 @@ class Pending:
     next_at: datetime | None = None
     """When the next attempt is due."""
     worker: str | None = None
-    """Who has the attempt under way."""
+    """Who has the attempt under way: a digest, as the name tells of processes and machines."""
     error: StepError | None = None
     """Of the attempt before."""
     queue: str = ""
     seconds: float | None = None
     """How long an attempt may take."""
-    pause_reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +99,12 @@ class Described:
     task_attempt: int = 0
     """Of the workflow task that is pending, taken or not; 0 if none is."""
     queue: str = ""
+    build: str = ""
+    """The one that the run is pinned to, if any."""
     pending: Mapping[str, Pending] = field(default_factory=dict)
     """By activity id, which is the step's key."""
     unpolled: frozenset[str] = frozenset()
-    """Task queues on which something waits and for which no worker has asked lately."""
+    """Task queues on which something waits and for which no worker of its build has asked lately."""
 
 
 class Describer(Protocol):
@@ -167,6 +169,7 @@ class Temporals:
             task_since=moment(task, "original_scheduled_time") if is_waiting else None,
             task_attempt=task.attempt if answer.HasField("pending_workflow_task") else 0,
             queue=info.task_queue,
+            build=info.versioning_info.deployment_version.build_id,
             pending={each.activity_id: await self._pending(each) for each in answer.pending_activities},
         )
 
@@ -182,11 +185,10 @@ class Temporals:
             started_at=moment(info, "last_started_time") if is_running else None,
             ended_at=moment(info, "last_attempt_complete_time"),
             next_at=None if is_running else moment(info, "next_attempt_schedule_time"),
-            worker=(info.last_worker_identity or None) if is_running else None,
+            worker=named(info.last_worker_identity) if is_running else None,
             error=await self._error(info.last_failure) if info.HasField("last_failure") else None,
             queue=options.task_queue.name,
             seconds=limit.total_seconds() or None,
-            pause_reason=info.pause_info.manual.reason,
         )
 
     async def _error(self, failure: Failure) -> StepError:
@@ -200,18 +202,24 @@ class Temporals:
     async def _with_pollers(self, found: Described) -> Described:
         """Ask whether workers poll the queues in which something has been waiting for a moment."""
         wanted = waiting_in(found, datetime.now(UTC))
-        asked = await asyncio.gather(*(self._is_polled(*each) for each in wanted))
+        asked = await asyncio.gather(*(self._is_polled(*each, build=found.build) for each in wanted))
         silent = (queue for (queue, _), polled in zip(wanted, asked, strict=True) if not polled)
         return Described(**{**vars(found), "unpolled": frozenset(silent)})
 
-    async def _is_polled(self, queue: str, kind: TaskQueueType.ValueType) -> bool:
+    async def _is_polled(self, queue: str, kind: TaskQueueType.ValueType, *, build: str) -> bool:
         request = DescribeTaskQueueRequest(
             namespace=self._client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
         )
         service = self._client.workflow_service
         answer = await service.describe_task_queue(request, timeout=timedelta(seconds=PATIENCE))
         since = datetime.now(UTC) - POLLED_WITHIN
-        return any(at > since for each in answer.pollers if (at := moment(each, "last_access_time")))
+        theirs = [each for each in answer.pollers if serves(each, build)]
+        return any(at > since for each in theirs if (at := moment(each, "last_access_time")))
+
+
+def serves(poller: PollerInfo, build: str) -> bool:
+    """Tell whether a worker may take what is pinned to a build; older servers do not say of which it is."""
+    return not build or poller.deployment_options.build_id in ("", build)
 
 
 def waiting_in(found: Described, now: datetime) -> list[tuple[str, TaskQueueType.ValueType]]:
@@ -224,6 +232,11 @@ def waiting_in(found: Described, now: datetime) -> list[tuple[str, TaskQueueType
         if each.state == "scheduled" and due < now - UNDER_WAY and each.queue:
             waiting[each.queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY] = None
     return list(waiting)
+
+
+def named(identity: str) -> str | None:
+    """Name a worker so that one can be told from another, and nothing else."""
+    return sha256(identity.encode()).hexdigest()[:8] if identity else None
 
 
 def moment(message: Message, name: str) -> datetime | None:

@@ -70,8 +70,8 @@ class Viewer:
 
     @property
     def mark(self) -> Mark:
-        """How far the news have been heard."""
-        return self._hub.mark
+        """How far the news of its workspace have been heard."""
+        return self._hub.mark(self.workspace_id)
 
     async def wait(self, seconds: float) -> bool:
         """Wait for news; False when there were none for so long."""
@@ -118,15 +118,16 @@ class Hub:
         self._viewers: dict[UUID, dict[Viewer, None]] = {}
         """By what they watch: an execution, or a workspace."""
         self._counts: Counter[UUID] = Counter()
-        self._epoch, self._number = token_hex(4), 0
+        self._epoch = token_hex(4)
+        self._numbers: Counter[UUID] = Counter()
+        """News so far by workspace: a common count would tell each how busy the others are."""
         self.is_hearing = False
-        self._heard: deque[tuple[int, UUID, UUID]] = deque(maxlen=REMEMBERED)
+        self._heard: deque[tuple[UUID, UUID]] = deque(maxlen=REMEMBERED)
         self.is_closed = False
 
-    @property
-    def mark(self) -> Mark:
-        """How far the news have been heard."""
-        return Mark(self._epoch, self._number)
+    def mark(self, workspace_id: UUID) -> Mark:
+        """How far a workspace's news have been heard."""
+        return Mark(self._epoch, self._numbers[workspace_id])
 
     @property
     def viewers(self) -> int:
@@ -142,8 +143,6 @@ class Hub:
         watched = self._viewers.setdefault(execution_id or workspace_id, {})
         watched[viewer] = None
         self._counts[workspace_id] += 1
-        if execution_id is not None:
-            self._hint(execution_id)
         try:
             yield viewer
         finally:
@@ -154,15 +153,18 @@ class Hub:
             if not self._counts[workspace_id]:
                 del self._counts[workspace_id]
 
+    def hint(self, execution_id: UUID) -> None:
+        """Have the mirror look at an open run that somebody begins to watch."""
+        self._hint(execution_id)
+
     def since(self, mark: Mark, workspace_id: UUID) -> list[UUID] | None:
         """Name the executions whose status was news since a mark; None if it is too old, or not ours."""
-        first = self._heard[0][0] if self._heard else self._number + 1
-        if not self.is_hearing or mark.epoch != self._epoch or not first - 1 <= mark.number <= self._number:
+        missed = self._numbers[workspace_id] - mark.number
+        if not self.is_hearing or mark.epoch != self._epoch or missed < 0:
             return None
-        found = {
-            run: None for number, owner, run in self._heard if number > mark.number and owner == workspace_id
-        }
-        return list(found) if len(found) <= MOST_NEWS else None
+        theirs = [run for owner, run in reversed(self._heard) if owner == workspace_id][:missed]
+        found = dict.fromkeys(reversed(theirs))
+        return list(found) if len(theirs) == missed and len(found) <= MOST_NEWS else None
 
     async def run(self) -> None:
         """Hear until cancelled; whenever hearing began again, everybody looks at what was missed."""
@@ -191,7 +193,8 @@ class Hub:
 
     def _tell(self, each: News | None) -> None:
         if each is None:
-            self._epoch, self._number, self.is_hearing = token_hex(4), 0, True
+            self._epoch, self.is_hearing = token_hex(4), True
+            self._numbers.clear()
             self._heard.clear()
             for viewer in self._everybody():
                 viewer.wake(None)
@@ -199,8 +202,8 @@ class Hub:
         for viewer in self._viewers.get(each.execution_id, ()):
             viewer.wake(each.execution_id)
         if each.is_status:
-            self._number += 1
-            self._heard.append((self._number, each.workspace_id, each.execution_id))
+            self._numbers[each.workspace_id] += 1
+            self._heard.append((each.workspace_id, each.execution_id))
             for viewer in self._viewers.get(each.workspace_id, ()):
                 viewer.wake(each.execution_id)
 

@@ -1,12 +1,22 @@
-"""Where a run's stream stands, as the event ids that clients send back (`Last-Event-ID`)."""
+"""Where a run's stream stands, as the event ids that clients send back (`Last-Event-ID`).
+
+They are sealed: a snapshot's numbers would tell each tenant how much is written in the whole installation.
+"""
 
 import json
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import pairwise
+from secrets import token_bytes
 from typing import Any
+from uuid import UUID
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+NONCE = 12
 LONGEST = 8_000
 """Characters: a snapshot names every transaction that was under way."""
 SNAPSHOT = re.compile(r"\d{1,18}:\d{1,18}:(?:\d{1,18}(?:,\d{1,18})*)?", re.ASCII)
@@ -38,6 +48,30 @@ class RunPosition:
             case [snapshot, temporal_run, row, "end" | "on" as end] if is_snapshot(snapshot):
                 return cls(snapshot, temporal_run, row, end == "end")
         return None
+
+
+class Positions:
+    """Writes and reads the places of one run's stream."""
+
+    def __init__(self, key: bytes, workspace_id: UUID, execution_id: UUID) -> None:
+        """Prepare with a key of 32 bytes; what was written for another run is not read."""
+        self._cipher = AESGCM(key)
+        self._about = workspace_id.bytes + execution_id.bytes
+
+    def write(self, position: RunPosition) -> str:
+        """Seal a place as an event id."""
+        nonce = token_bytes(NONCE)
+        sealed = self._cipher.encrypt(nonce, str(position).encode(), self._about)
+        return urlsafe_b64encode(nonce + sealed).decode().rstrip("=")
+
+    def read(self, text: str | None) -> RunPosition | None:
+        """Open what a client sent back; None for what is no place of this stream."""
+        try:
+            sealed = urlsafe_b64decode((text or "")[:LONGEST].encode("ascii") + b"==")
+            opened = self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], self._about)
+        except (ValueError, InvalidTag):
+            return None
+        return RunPosition.read(opened.decode())
 
 
 def is_snapshot(text: str) -> bool:

@@ -17,10 +17,9 @@ from fastapi.sse import ServerSentEvent
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from api.live.describer import Describer
 from api.live.hub import Mark, Viewer
-from api.live.positions import RunPosition, digest
-from api.live.sight import look
+from api.live.looks import Looks
+from api.live.positions import Positions, RunPosition, digest
 from db import feed
 from db.models.executions import OPEN_STATUSES
 from db.session import Database
@@ -31,8 +30,8 @@ CHECK = 15.0
 """Seconds after which a stream looks of itself, and whether its caller may still see what it shows."""
 PACE = 0.2
 """Seconds between two looks of one stream, however fast its run goes."""
-LIVE_PACE = 0.5
-"""Seconds between two questions of one stream to Temporal."""
+LIVE_PACE = 1.0
+"""Seconds between two looks of one stream at what its run waits for."""
 RETRY = 2_000
 """Milliseconds after which a client whose stream broke comes back."""
 MOST_KNOWN = 1_000
@@ -45,11 +44,15 @@ class Watch:
     """What a stream works with."""
 
     database: Database
-    describer: Describer
+    looks: Looks
     viewer: Viewer
     is_allowed: Callable[[], Awaitable[bool]]
     """Asks anew whether the caller may see the rows: keys are revoked, and expire."""
     check: float = CHECK
+    was_woken: bool = True
+    """There was news, and it does not look of itself."""
+    woken_at: float = field(default_factory=monotonic)
+    """What happened before then is to be told."""
     _due: float = field(init=False)
     """When that is to be asked again, however much there is to tell meanwhile."""
 
@@ -60,8 +63,9 @@ class Watch:
     async def wait(self, at_most: float = CHECK) -> bool:
         """Wait until there may be something new; False when the stream is to end."""
         left = min(self._due - monotonic(), at_most)
-        if left > 0:
-            await self.viewer.wait(left)
+        self.was_woken = left > 0 and await self.viewer.wait(left)
+        if self.was_woken or at_most >= CHECK:
+            self.woken_at = monotonic()
         if monotonic() < self._due:
             return not self.viewer.is_over
         try:
@@ -78,10 +82,10 @@ class Watch:
 
 
 async def of_run(
-    watch: Watch, execution_id: UUID, position: RunPosition | None
+    watch: Watch, execution_id: UUID, positions: Positions, last_id: str | None = None
 ) -> AsyncGenerator[ServerSentEvent]:
-    """Send a run's changes until it is over; goes on behind `position` if the client was there."""
-    story = RunStory(watch, execution_id, position)
+    """Send a run's changes until it is over; goes on behind the last event that the client was sent."""
+    story = RunStory(watch, execution_id, positions, last_id)
     while True:
         async for event in story.news():
             yield event
@@ -95,10 +99,13 @@ async def of_run(
 class RunStory:
     """What a viewer of one run has been told."""
 
-    def __init__(self, watch: Watch, execution_id: UUID, position: RunPosition | None) -> None:
+    def __init__(
+        self, watch: Watch, execution_id: UUID, positions: Positions, last_id: str | None = None
+    ) -> None:
         self._watch = watch
         self._ids = watch.viewer.workspace_id, execution_id
-        self._position = position
+        self._positions = positions
+        self._position = positions.read(last_id)
         self._live: Any = None
         self._asked_at: float | None = None
         self._is_owed = False
@@ -127,7 +134,9 @@ class RunStory:
             yield event
         if status not in OPEN_STATUSES:
             self.is_over = True
-            yield ServerSentEvent(event="end", data={"execution": seen.run}, id=str(position.ended))
+            yield ServerSentEvent(
+                event="end", data={"execution": seen.run}, id=self._positions.write(position.ended)
+            )
             return
         if (live := await self._waits()) is not None:
             yield live
@@ -147,12 +156,12 @@ class RunStory:
         if name == "snapshot":
             missing = max(seen.step_count - len(seen.steps), 0)
             told = {"execution": seen.run, "steps": seen.steps, "earlier_steps": missing}
-            return ServerSentEvent(event=name, data=told, id=str(position), retry=RETRY)
+            return ServerSentEvent(event=name, data=told, id=self._positions.write(position), retry=RETRY)
         is_same = old is not None and old.row == position.row
         if is_same and not seen.steps:
             return None
         told = {"execution": None if is_same else seen.run, "steps": seen.steps}
-        return ServerSentEvent(event=name, data=told, id=str(position))
+        return ServerSentEvent(event=name, data=told, id=self._positions.write(position))
 
     async def _waits(self) -> ServerSentEvent | None:
         """Tell what the run waits for, if that is something else than before; no place in the rows."""
@@ -162,9 +171,12 @@ class RunStory:
             return None
         self._asked_at = now
         try:
-            sight = await look(self._watch.database, self._watch.describer, *self._ids)
+            seen = await self._watch.looks.look(*self._ids)
         except OUTAGES:
             return None
+        # Another viewer may have looked before what this one is to tell of.
+        self._is_owed = seen.began < self._watch.woken_at
+        sight = seen.sight
         if sight is None:
             return None
         live = sight.live.model_dump(mode="json", exclude_none=True) if sight.live else None
@@ -216,11 +228,13 @@ class WorkspaceStory:
         mark, taken = viewer.mark, viewer.take()
         if self._due is not None:
             self._due = None if taken is None else [*dict.fromkeys([*self._due, *taken])]
+        name = "changes" if self._due is not None else "snapshot"
         async with self._watch.database.workspace(viewer.workspace_id) as session:
-            if self._due is None:
-                found, name = await feed.newest(session, viewer.workspace_id), "snapshot"
+            if self._due is None or not (self._due or self._watch.was_woken):
+                # Nobody told of anything, perhaps because nobody hears: it looks of itself.
+                found = await feed.newest(session, viewer.workspace_id)
             else:
-                found, name = await feed.these(session, viewer.workspace_id, self._due), "changes"
+                found = await feed.these(session, viewer.workspace_id, self._due)
         self._due = []
         new = [run for run in found if self._is_new(run)]
         if name == "snapshot":

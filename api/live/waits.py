@@ -14,6 +14,7 @@ from api.mirror.state import OpenStep, State
 from db.live import NodeFacts, Stand
 from db.models import ExecutionStep
 from workflows.graph import split_key, step_key
+from workflows.loops import Loops
 from workflows.messages import Outcome
 from workflows.nodetype import Retry
 
@@ -56,7 +57,9 @@ class Wait(BaseModel):
     attempt: int | None = Field(None, description="The attempt under way, or the one to come.")
     max_attempts: int | None = None
     next_attempt_at: datetime | None = None
-    worker: str | None = Field(None, description="Who is at it.", examples=["4711@worker-1"])
+    worker: str | None = Field(
+        None, description="Who is at it, as a digest of its name.", examples=["3f6a1c3b"]
+    )
     last_error: WaitError | None = Field(None, description="Of the attempt before.")
     events: list[str] | None = Field(None, description="Types of events that are waited for.")
     execution_id: UUID | None = Field(None, description="The run whose end is waited for.")
@@ -66,8 +69,12 @@ class Wait(BaseModel):
     )
     item: int | None = Field(None, description="Of a loop: the first item that has not ended, from 1.")
     items: int | None = Field(None, description="Of a loop: how many there are.")
+    ended_items: int | None = Field(
+        None, description="Of a loop that does several side by side: how many ended."
+    )
     failed_items: int | None = None
-    comment: str | None = Field(None, description="What whoever paused it said.")
+    loop_node_id: str | None = Field(None, description="Of what is inside a loop over items: that loop.")
+    loop_visit: int | None = None
 
     @property
     def name(self) -> str:
@@ -130,7 +137,22 @@ class Scene:
         if parts is None:
             return None
         row, facts = self.rows.get(key), self.stand.nodes.get(parts[0])
-        return Place(*parts, row=row, facts=facts)
+        return Place(*parts, row=row, facts=facts, loop=self._loop_around(*parts))
+
+    @cached_property
+    def _loops(self) -> Loops | None:
+        """Find the loops, where one over items is under way."""
+        if self.state.run is None or not self.state.run.walk.loops:
+            return None
+        return Loops({node_id: facts.loop for node_id, facts in self.stand.nodes.items()}, self.stand.edges)
+
+    def _loop_around(self, node_id: str, visit: int) -> tuple[str, int] | None:
+        """Name the innermost loop over items that a step is in, and its visit."""
+        for region in self._loops.around(node_id) if self._loops is not None else ():
+            visit = region.visit_around(visit)
+            if region.loop.kind == "each":
+                return region.id, visit
+        return None
 
     def _wait(self, key: str, opened: OpenStep, place: "Place") -> Wait:
         run, described = self.state.run, self.described
@@ -139,7 +161,9 @@ class Scene:
         if run is not None and key in run.walk.loops:
             loop = run.walk.loops[key]
             told = {"item": min(loop.ended + 1, loop.count), "items": loop.count, "failed_items": loop.failed}
-            return place.wait("loop", opened, **told)
+            made = place.facts.loop if place.facts is not None else None
+            side_by_side = {"ended_items": loop.ended} if made is not None and made.at_once > 1 else {}
+            return place.wait("loop", opened, **told, **side_by_side)
         if run is not None and key in run.sleeping:
             return _resting(place, opened, run.sleeping[key])
         if described is not None and key in described.pending:
@@ -158,7 +182,7 @@ class Scene:
             "last_error": pending.error.model_dump() if pending.error else opened.error,
         }
         if pending.state == "paused":
-            return place.wait("paused", opened, comment=pending.pause_reason or None, **told)
+            return place.wait("paused", opened, **told)
         if pending.state == "scheduled":
             if pending.next_at is not None and pending.attempt > 1:
                 due = {"next_attempt_at": pending.next_at, "until": pending.next_at}
@@ -197,6 +221,8 @@ class Place:
     visit: int
     row: ExecutionStep | None = None
     facts: NodeFacts | None = field(default=None)
+    loop: tuple[str, int] | None = None
+    """The loop over items that it is in."""
 
     @property
     def max_attempts(self) -> int:
@@ -217,6 +243,7 @@ class Place:
                 "label": label,
                 "visit": self.visit,
                 "since": began,
+                **(dict(zip(("loop_node_id", "loop_visit"), self.loop, strict=True)) if self.loop else {}),
                 **{name: value for name, value in told.items() if value is not None},
             }
         )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.live.describer import OVER, UNKNOWN, UNREACHABLE
 from api.live.waits import Wait
 from db.live import Stand
+from workflows.failures import QUEUE_LIMITED
 
 Code = Literal[
     "completed",
@@ -205,8 +206,10 @@ def _waiting(case: Case) -> Answer:
     waits, wait = case.waits, _most_telling(case.waits)
     code, sentence, facts = _of(wait)
     loops = [each for each in waits if each.kind == "loop" and each is not wait]
-    for loop in loops[:1]:
-        sentence += f" This is item {loop.item} of {loop.items} of “{loop.name}”."
+    for loop in (
+        each for each in loops if (each.node_id, each.visit) == (wait.loop_node_id, wait.loop_visit)
+    ):
+        sentence += f" {_so_far(loop)}" if loop.ended_items is not None else f" This is {_item(loop)}."
         facts["loop"] = _facts(loop)
         code = "loop" if code == "running" else code
     others = len(waits) - len(loops) - 1
@@ -234,8 +237,7 @@ def _held(wait: Wait) -> Answer:
 def _step_paused(wait: Wait) -> Answer:
     if wait.step_id is None and wait.node_id is None:
         return "step_paused", "Paused in Temporal by an operator.", _facts(wait)
-    said = f": {_clean(wait.comment)}" if wait.comment else ""
-    return "step_paused", f"“{wait.name}” is paused{said}.", _facts(wait)
+    return "step_paused", f"“{wait.name}” is paused.", _facts(wait)
 
 
 def _retrying(wait: Wait) -> Answer:
@@ -251,6 +253,9 @@ def _queued(wait: Wait) -> Answer:
     if wait.has_workers is False:
         where = f" on the task queue {wait.queue}" if wait.queue else ""
         return "no_worker", f"{what} waits for a worker, and none is at work{where}.", _facts(wait)
+    if wait.last_error is not None and wait.last_error.type == QUEUE_LIMITED:
+        where = f"the task queue {wait.queue}" if wait.queue else "its task queue"
+        return "queued", f"{what} waits its turn{_since(wait)}: {where} is limited.", _facts(wait)
     return "queued", f"{what} waits for a worker{_since(wait)}.", _facts(wait)
 
 
@@ -281,7 +286,18 @@ def _sleeping(wait: Wait) -> Answer:
 
 def _loop(wait: Wait) -> Answer:
     failed = f", {wait.failed_items} failed" if wait.failed_items else ""
-    return "loop", f"At item {wait.item} of {wait.items} of “{wait.name}”{failed}.", _facts(wait)
+    if wait.ended_items is not None:
+        return "loop", _so_far(wait, failed), _facts(wait)
+    return "loop", f"At {_item(wait)}{failed}.", _facts(wait)
+
+
+def _item(loop: Wait) -> str:
+    return f"item {loop.item} of {loop.items} of “{loop.name}”"
+
+
+def _so_far(loop: Wait, failed: str = "") -> str:
+    """Tell of items that are done side by side: which of them is under way is not known."""
+    return f"{loop.ended_items} of {loop.items} items of “{loop.name}” are over{failed}."
 
 
 TOLD: Mapping[str, Callable[[Wait], Answer]] = {

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import partial
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -12,7 +13,7 @@ from api.auth import Caller, requires, still_may
 from api.deps import OurPlatform, Platform
 from api.live import streams
 from api.live.hub import Mark, TooManyViewers, Viewer
-from api.live.positions import RunPosition
+from api.live.positions import Positions
 from api.live.streams import Watch
 from api.schemas import Id
 from db import feed
@@ -29,11 +30,11 @@ LastEventId = Annotated[
 REFUSALS = errors.responses(errors.TooManyStreams)
 RUN_EXAMPLE = (
     'event: snapshot\ndata: {"execution": {"id": "01936f1e-…", "status": "running"}, "steps": [],'
-    ' "earlier_steps": 0}\nid: 731:731:~9f8e7d~a1b2c3~on\n\n'
+    ' "earlier_steps": 0}\nid: q83vEjRWeJCrze…\n\n'
     'event: changes\ndata: {"execution": null, "steps": [{"node_id": "mail", "status": "running"}]}\n'
-    "id: 740:740:~9f8e7d~a1b2c3~on\n\n"
+    "id: ASNFZ4mrze8SNF…\n\n"
     'event: end\ndata: {"execution": {"id": "01936f1e-…", "status": "completed"}}\n'
-    "id: 752:752:~9f8e7d~d4e5f6~end\n\n"
+    "id: _ty6mHZUMhABI0…\n\n"
 )
 WORKSPACE_EXAMPLE = (
     'event: snapshot\ndata: {"executions": [{"id": "01936f1e-…", "status": "running"}]}\n'
@@ -59,13 +60,16 @@ async def _watch_run(
     # Watched from before the first look, so that nothing falls between them.
     try:
         with platform.hub.watching(caller.workspace_id, execution_id) as viewer:
-            async with platform.database.workspace(caller.workspace_id) as session:
+            async with platform.viewing.workspace(caller.workspace_id) as session:
                 found = await feed.run_status(session, caller.workspace_id, execution_id)
             if found is None:
                 raise errors.NotFound()
-            position = RunPosition.read(last_event_id)
+            position = _positions(platform, caller, execution_id).read(last_event_id)
             if position is not None and position.is_end and found not in OPEN_STATUSES:
                 raise errors.NothingMore
+            # Not before the run is known to be the caller's: a look costs questions to Temporal.
+            if found in OPEN_STATUSES:
+                platform.hub.hint(execution_id)
             yield _watch(platform, viewer, request, caller)
     except TooManyViewers:
         raise errors.TooManyStreams() from None
@@ -82,7 +86,11 @@ async def _watch_workspace(request: Request, caller: Reader, platform: OurPlatfo
 
 def _watch(platform: Platform, viewer: Viewer, request: Request, caller: Caller) -> Watch:
     allowed = partial(still_may, request, caller, SCOPE)
-    return Watch(platform.database, platform.describer, viewer, allowed)
+    return Watch(platform.viewing, platform.looks, viewer, allowed)
+
+
+def _positions(platform: Platform, caller: Caller, execution_id: UUID) -> Positions:
+    return Positions(platform.config.derive("positions"), caller.workspace_id, execution_id)
 
 
 @router.get(
@@ -112,7 +120,12 @@ async def executions_events(
     responses={**_streamed(RUN_EXAMPLE), 204: {"description": "It has ended, and the client knows."}},
 )
 async def execution_events(
-    execution_id: Id, watch: Annotated[Watch, Depends(_watch_run)], last_event_id: LastEventId = None
+    *,
+    execution_id: Id,
+    caller: Reader,
+    platform: OurPlatform,
+    watch: Annotated[Watch, Depends(_watch_run)],
+    last_event_id: LastEventId = None,
 ) -> AsyncIterable[ServerSentEvent]:
     """Server-sent events: `snapshot` with the execution and its steps, then `changes` with what is new of
     them, `live` with what it waits for, and at last `end`.
@@ -122,5 +135,6 @@ async def execution_events(
     nothing comes twice. After a reset, or where more has changed than one event holds, a new `snapshot`
     comes. Who comes back after the `end` gets 204, at which browsers cease.
     """
-    async for event in streams.of_run(watch, execution_id, RunPosition.read(last_event_id)):
+    positions = _positions(platform, caller, execution_id)
+    async for event in streams.of_run(watch, execution_id, positions, last_event_id):
         yield event

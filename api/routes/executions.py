@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from psycopg.errors import UniqueViolation
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import IntegrityError
 from starlette.background import BackgroundTask
 
@@ -19,7 +19,7 @@ from api.cursors import OurPaging, Page, Window
 from api.deps import Config, OurPlatform, Platform, Session
 from api.idempotency import Idempotent, Made
 from api.live.sight import Live, Sight, look
-from api.schemas import Data, Given, Id, JsonObject, Shown
+from api.schemas import Data, Given, Id, JsonObject, Moment, Shown
 from db import cancels, leads, runs
 from db import listing as stored
 from db.models import WorkflowExecution
@@ -133,8 +133,8 @@ class Filter(BaseModel):
     workflow_id: UUID | None = None
     lead_id: UUID | None = None
     cause: UUID | None = Field(None, description="Only those that this execution caused.")
-    queued_after: AwareDatetime | None = Field(None, description="That moment or later.")
-    queued_before: AwareDatetime | None = Field(None, description="Before that moment.")
+    queued_after: Moment | None = Field(None, description="That moment or later.")
+    queued_before: Moment | None = Field(None, description="Before that moment.")
 
     def wanted(self) -> stored.Wanted:
         """Hand the filter to the statements."""

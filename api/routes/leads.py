@@ -6,13 +6,13 @@ from uuid import UUID
 from zoneinfo import available_timezones
 
 from fastapi import APIRouter, BackgroundTasks, Query
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from api import errors
 from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window, Windowed
 from api.deps import OurPlatform, Platform, Session
-from api.schemas import Filter, Given, Id, JsonObject, ShortText, Shown
+from api.schemas import Filter, Given, Id, JsonObject, Moment, ShortText, Shown
 from db import changes, leads, reactions
 from db.models import Lead
 from workflows.fields import normal_email
@@ -97,8 +97,8 @@ class LeadQuery(Window):
     workflow_id: UUID | None = None
     email: Filter | None = None
     search: Filter | None = Field(None, description="Part of the address, a name or the company.")
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
 
 
 class LeadChange(Given):

@@ -1,18 +1,19 @@
 """An execution's log."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from api import errors
 from api.auth import Caller, requires
 from api.cursors import OurPaging, Page, Window
 from api.deps import Session
-from api.schemas import Filter, Id, Shown
-from db import executions
+from api.schemas import Filter, Id, Moment, Shown
+from db import executions, live
 from db import listing as stored
 
 router = APIRouter(tags=["executions"])
@@ -56,8 +57,8 @@ class LogQuery(Window):
     node_id: Filter | None = Field(None, description="Lines of this node.")
     step_id: UUID | None = Field(None, description="Lines of this step.")
     search: Filter | None = Field(None, description="Part of the message, in capitals or not.")
-    after: AwareDatetime | None = Field(None, description="That moment or later.")
-    before: AwareDatetime | None = Field(None, description="Before that moment.")
+    after: Moment | None = Field(None, description="That moment or later.")
+    before: Moment | None = Field(None, description="Before that moment.")
 
     def lines(self) -> stored.Lines:
         """Say it in the words of the rows."""
@@ -84,12 +85,17 @@ async def execution_logs_list(
     execution = await executions.get(session, caller.workspace_id, execution_id)
     if execution is None:
         raise errors.NotFound()
+    wanted = query.lines()
+    if query.step_id is not None:
+        step = await live.step(session, caller.workspace_id, execution_id, query.step_id)
+        # Of a step that a reset took away only its id is left.
+        wanted = replace(wanted, step_id=None, step=(step.node_id, step.visit)) if step else wanted
     cursors = paging.of(query)
     found = await stored.logs(
         session,
         caller.workspace_id,
         execution_id,
-        query.lines(),
+        wanted,
         limit=query.limit + 1,
         queued_at=execution.queued_at,
         older_than=cursors.pair(datetime, UUID),

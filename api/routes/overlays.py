@@ -5,14 +5,14 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api import errors
 from api.auth import Caller, requires
-from api.deps import Session
+from api.deps import ViewingSession
 from api.live import overlays
 from api.live.overlays import EdgeOverlay, NodeOverlay, RunNodeOverlay
-from api.schemas import Id
+from api.schemas import Id, Moment
 from db import overlays as stored
 from db import runs as orders
 from workflows.graph import Graph
@@ -102,10 +102,10 @@ class OverlayQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime | None = Field(
+    since: Moment | None = Field(
         None, alias="from", description="Runs that were queued then, or later; seven days before `to`."
     )
-    until: AwareDatetime | None = Field(
+    until: Moment | None = Field(
         None, alias="to", description="Runs that were queued before; now. At most 92 days after `from`."
     )
     version: int | None = Field(
@@ -132,7 +132,7 @@ def _wrong(code: str, message: str, remedy: str) -> errors.Invalid:
 
 
 @router.get("/v1/executions/{execution_id}/overlay", summary="Draw an execution's way")
-async def execution_overlay(execution_id: Id, caller: Reader, session: Session) -> ExecutionOverlay:
+async def execution_overlay(execution_id: Id, caller: Reader, session: ViewingSession) -> ExecutionOverlay:
     """Status, visits and time of every node, and which edges were gone over; ids are those of the graph."""
     drawn = await stored.drawn_by_run(session, caller.workspace_id, execution_id)
     if drawn is None:
@@ -153,7 +153,7 @@ async def execution_overlay(execution_id: Id, caller: Reader, session: Session) 
     responses=errors.responses(errors.Conflict),
 )
 async def workflow_overlay(
-    workflow_id: Id, caller: Reader, session: Session, query: Annotated[OverlayQuery, Query()]
+    workflow_id: Id, caller: Reader, session: ViewingSession, query: Annotated[OverlayQuery, Query()]
 ) -> WorkflowOverlay:
     """For every node how many came, left, failed and were skipped, how many wait there now, and how long it
     took; for every edge how many went over it. Of the last seven days, if nothing else is asked for."""

@@ -52,6 +52,15 @@ async def test_a_workflow_s_overlay_is_of_a_bounded_time_and_of_what_was_publish
         assert refused.status_code == 422
         assert refused.json()["errors"][0]["code"] == code
         assert refused.json()["errors"][0]["remedy"]
+    for query in (
+        {"to": "0001-01-02T00:00:00Z"},
+        {"from": "0001-01-01T00:00:00+14:00"},
+        {"to": "9999-12-31T23:00:00-12:00"},
+        {"to": "2200-01-01T00:00:00Z"},
+    ):
+        refused = await acme.client.get(path, params=query)
+        assert refused.status_code == 422
+        assert [each["parameter"] for each in refused.json()["errors"]] == list(query)
     assert (await acme.client.get(path, params={"version": 1})).json()["runs"] == 1
     assert (await acme.client.get(path, params={"version": 9})).status_code == 404
 

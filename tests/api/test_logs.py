@@ -8,6 +8,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from db import logs
+from db.models import ExecutionStep
 from db.session import Database
 from tests.api.conftest import Publish, Tenant
 
@@ -69,7 +70,7 @@ FILTERS: list[tuple[dict[str, str], list[int]]] = [
     ({"before": at(3)}, [2, 1, 0]),
     ({"after": at(1), "before": at(3), "level": "INFO"}, [2, 1]),
 ]
-REFUSED = {"level": "LOUD", "after": "yesterday", "scope": "both"}
+REFUSED = {"level": "LOUD", "after": "yesterday", "before": "0001-01-01T00:00:00+14:00", "scope": "both"}
 
 
 async def test_filters_narrow_the_lines_and_what_is_none_is_named(path: str, acme: Tenant):
@@ -80,6 +81,32 @@ async def test_filters_narrow_the_lines_and_what_is_none_is_named(path: str, acm
         refused = await acme.client.get(path, params={field: value})
         assert refused.status_code == 422
         assert field in refused.text
+
+
+async def test_a_steps_lines_are_also_those_of_its_attempts_and_those_that_a_reset_took_back(
+    path: str, acme: Tenant, database: Database
+):
+    execution_id = UUID(path.split("/")[3])
+    step = {"node_id": "mail", "visit": 2, "execution_id": str(execution_id), "log_level": "WARN"}
+    async with database.workspace(acme.workspace_id) as session:
+        row = ExecutionStep(
+            workspace_id=acme.workspace_id,
+            id=STEP,
+            execution_id=execution_id,
+            node_id="mail",
+            node_type="ACTION_SEND_EMAIL",
+            visit=2,
+            step_number=2,
+            status="completed",
+        )
+        session.add(row)
+        await session.flush()
+        for n, source in enumerate(("superseded", "attempt", "history")):
+            line = {**step, "id": str(uuid7()), "created_at": at(10 + n), "message": source}
+            line["execution_step_id"] = str(STEP) if source == "history" else None
+            await logs.add(session, acme.workspace_id, [line], source=source)
+    found = (await acme.client.get(path, params={"step_id": str(STEP)})).json()["data"]
+    assert [line["message"] for line in found] == ["history", "attempt", "superseded"]
 
 
 async def test_a_cursor_goes_on_within_its_filters_and_fits_no_others(path: str, acme: Tenant):

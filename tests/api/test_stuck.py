@@ -1,7 +1,7 @@
 """Stuck runs are found, each with its reason; runs that rest, wait or are tried again are left alone."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -32,14 +32,17 @@ def found(**values: Any) -> Described:
     return Described(run_id="r", **values)
 
 
-def task(attempt: int = 1, since: datetime | None = NOW - HOUR) -> Described:
+ALONE = {"queue": "flowtrack", "unpolled": frozenset({"flowtrack", "flowtrack-mail"})}
+
+
+def task(attempt: int = 1, since: datetime | None = NOW - HOUR, **more: Any) -> Described:
     """Have a workflow task pending, or one that a worker has taken (`since` is None)."""
-    return found(task_attempt=attempt, task_since=since)
+    return found(task_attempt=attempt, task_since=since, **{**ALONE, **more})
 
 
 def acting(*each: dict[str, Any]) -> Described:
-    usual = {"state": "scheduled", "scheduled_at": NOW - HOUR}
-    return found(pending={str(n): Pending(**{**usual, **one}) for n, one in enumerate(each)})
+    usual = {"state": "scheduled", "scheduled_at": NOW - HOUR, "queue": "flowtrack-mail"}
+    return found(pending={str(n): Pending(**{**usual, **one}) for n, one in enumerate(each)}, **ALONE)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,7 @@ def acting(*each: dict[str, Any]) -> Described:
         ("running", task(), "no_worker"),
         ("running", task(since=NOW - MINUTE), None),
         ("running", task(since=None), None),
+        ("running", task(unpolled=frozenset()), None),
         ("running", task(3, since=None), "task_fails"),
         ("waiting", task(9), "task_fails"),
         ("running", acting({"state": "running"}), None),
@@ -59,6 +63,9 @@ def acting(*each: dict[str, Any]) -> Described:
         ("running", acting({"state": "paused"}), None),
         ("running", acting({}), "no_worker"),
         ("running", acting({"scheduled_at": NOW - MINUTE}), None),
+        ("running", acting({"queue": "flowtrack-http"}), None),
+        ("running", acting({"queue": "flowtrack-http"}, {}), "no_worker"),
+        ("running", acting({"queue": "flowtrack-http"}, {"scheduled_at": NOW - MINUTE}), None),
         ("running", acting({"attempt": 2, "next_at": NOW - MINUTE}), None),
         ("running", acting({}, {"state": "running"}), None),
         ("waiting", found(), "overdue"),
@@ -172,10 +179,41 @@ async def test_a_run_that_no_worker_takes_and_one_that_never_began_are_found(
     detector = Detector(temporal_client, database, limits=AT_ONCE, hint=hinted.append)
     alone = await begun(database, here, temporal_client, task_queue)
     never = await stored(database, here)
-    found = {one.execution_id: one.reason for one in await detector.look()}
+    found: dict[UUID, str] = {}
+    while len(found) < 2:
+        found = {one.execution_id: one.reason for one in await detector.look()}
     assert found == {alone: "no_worker", never: "not_started"}
     assert hinted == []
     await temporal_client.get_workflow_handle(f"execution-{alone}").terminate()
+
+
+async def test_many_that_are_well_hide_no_stuck_one_for_ever(database: Database, here: Place):
+    ids = [await stored(database, here, status="running") for _ in range(7)]
+    looked: list[UUID] = []
+
+    class Known:
+        """Knows that all are well but the last."""
+
+        async def look(self, execution_id: UUID) -> Described:
+            looked.append(execution_id)
+            return found(is_paused=execution_id != ids[-1])
+
+    limits, metrics = Limits(silent_for=timedelta(0), most=3, batch=2), Metrics()
+    detector = Detector(cast(Client, None), database, metrics=metrics, limits=limits)
+    detector._describer = cast(Any, Known())
+    seen = []
+    for _ in range(6):
+        detector.tell(await detector.look())
+        seen.append(shown(metrics))
+    # Once found it stays told, until it is looked at again and is well.
+    assert seen[2:] == [{"idle": 1}] * 4
+    assert set(looked[:9]) == set(ids)
+    assert len(looked) == 18
+    assert metrics.registry.get_sample_value("flowtrack_executions_unexamined") == 4
+    ids[-1] = uuid7()
+    for _ in range(3):
+        told = await detector.look()
+    assert told == []
 
 
 def shown(metrics: Metrics) -> dict[str, float]:

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy.dialects import postgresql
 from uuid_utils.compat import uuid7
 
-from db import doors, listing, logs
+from db import doors, listing, live, logs
 from db.listing import Lines
+from db.models import ExecutionStep
 from db.session import Database
 from tests.db.conftest import Place, Superuser, queued
 
@@ -95,6 +96,24 @@ async def test_a_page_reads_the_months_that_can_hold_it_and_those_by_an_index(
         assert read(first, march).keys() == {"execution_logs_2031_03"}
         cursor = (MONTHS[0], uuid7())
         assert read(first, queued_at=MONTHS[0], older_than=cursor).keys() == {"execution_logs_2031_02"}
+
+
+async def test_a_steps_attempts_and_who_paused_a_run_are_read_from_its_months_only(
+    database: Database, here: Place, executions: list[UUID], superuser: Superuser
+):
+    last = executions[-1]
+    step = ExecutionStep(execution_id=last, node_id="n", visit=1)
+    given = {"workspace_id": here.workspace_id, "execution_id": last, "since": MONTHS[-1]}
+    with superuser() as connection:
+        query = live.attempt_lines(here.workspace_id, step, queued_at=MONTHS[-1])
+        assert scans(connection, query).keys() - {EMPTY} == {"execution_logs_2031_05"}
+        assert scans(connection, live.PAUSED.bindparams(**given)).keys() - {EMPTY} == {
+            "execution_logs_2031_05"
+        }
+    async with database.workspace(here.workspace_id) as session:
+        line = next(lines(last, MONTHS[-1])) | {"node_id": "n", "visit": 1}
+        await logs.add(session, here.workspace_id, [line], source="attempt")
+        assert len(await live.attempts(session, here.workspace_id, step)) == 1
 
 
 async def test_pages_of_thousands_of_lines_meet_without_gap_or_repeat(database: Database, here: Place):

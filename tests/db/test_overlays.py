@@ -10,6 +10,7 @@ from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
 from db import overlays
+from db.models import ExecutionStep
 from db.overlays import Asked, Sum
 from db.session import Database, fetch
 from tests.db.conftest import Place, Superuser
@@ -88,6 +89,35 @@ async def test_steps_add_up_by_node_and_by_the_way_they_went(
     assert await sums(database, here, asked(here, version_id=uuid7())) == {}
     both = asked(here, since=NOW - timedelta(days=40))
     assert (await sums(database, here, both))["a", None].count == 70
+
+
+async def test_what_a_rerun_keeps_is_not_counted_again(database: Database, here: Place, superuser: Superuser):
+    grow(superuser, here, 1)
+    ways = [
+        ("completed", "kept", NOW),
+        ("skipped", "disabled", NOW),
+        ("skipped", "branch_not_taken", NOW),
+        ("skipped", "disabled", None),
+        ("skipped", "skipped_by_user", NOW),
+    ]
+    async with database.workspace(here.workspace_id) as session:
+        for number, (status, reason, began) in enumerate(ways):
+            step = {"status": status, "skip_reason": reason, "started_at": began, "step_number": 3 + number}
+            session.add(
+                ExecutionStep(
+                    workspace_id=here.workspace_id,
+                    id=uuid7(),
+                    execution_id=id_at(NOW - timedelta(hours=1), 1),
+                    node_id="c",
+                    node_type="UTILITY_LOG",
+                    visit=1 + number,
+                    **step,
+                )
+            )
+        await session.flush()
+        found = await overlays.of_workflow(session, here.workspace_id, asked(here))
+    told = [(each.skip_reason, each.count) for each in found if each.node_id == "c" and each.status]
+    assert sorted(told) == [("disabled", 1), ("skipped_by_user", 1)]
 
 
 async def test_another_workspace_adds_nothing(

@@ -7,7 +7,7 @@ import pytest
 from activities.clients import limits
 from activities.clients.limits import Change
 from tests.e2e.graphs import chain, node
-from tests.e2e.house import House
+from tests.e2e.house import House, ok
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +47,8 @@ async def test_while_all_mail_is_held_none_goes_out_and_afterwards_all_of_it_doe
     for execution_id in runs:
         step = await house.until_step(execution_id, "mail", "running")
         assert step["error"]["type"] == "queue_limited"
+        why = (await ok(house.api.get(f"/v1/executions/{execution_id}/why"))).json()
+        assert (why["code"], why["sentence"].endswith("-mail is limited.")) == ("queued", True), why
     assert house.catcher.messages() == []
 
     await limit(house, None)

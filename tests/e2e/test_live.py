@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from api.live.describer import named
 from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import EMAIL, House, ok
 
@@ -74,7 +75,7 @@ async def test_the_attempt_under_way_names_its_worker(house: House):
     held.clear()
     told = await until(lambda: house.api.get(path), lambda page: page["data"][-1]["status"] == "running")
     assert told["data"][-1]["attempt"] == 2
-    assert told["data"][-1]["worker"] == house.temporal.identity
+    assert told["data"][-1]["worker"] == named(house.temporal.identity)
     held.set()
     await house.ended(execution_id)
     after = (await ok(house.api.get(path))).json()["data"]
@@ -151,7 +152,7 @@ async def test_an_attempt_under_way_is_told_with_worker_and_time_limit(house: Ho
     await until(lambda: house.api.get(path), lambda page: len(page["data"]) == 2)
     held.clear()
     work = await waiting(house, execution_id, "activity")
-    assert (work["attempt"], work["worker"]) == (2, house.temporal.identity)
+    assert (work["attempt"], work["worker"]) == (2, named(house.temporal.identity))
     assert work["until"] > work["since"]
     assert (await why(house, execution_id))["sentence"].endswith("attempt 2 of 5.")
     held.set()
@@ -238,3 +239,43 @@ async def test_an_overlay_shows_which_way_a_run_went_and_how_many_did(house: Hou
     assert all_["edges"]["known>yes>condition_true"]["count"] == 2
     assert all_["edges"]["known>no>condition_false"]["count"] == 1
     assert all_["nodes"]["known"]["p95_ms"] >= all_["nodes"]["known"]["p50_ms"] >= 0
+
+    # What a rerun keeps, skipped steps too, was counted already.
+    again = await ok(
+        house.api.post(f"/v1/executions/{runs[0]}/rerun", json={"from": "node", "node_id": "both"})
+    )
+    rerun = UUID(again.json()["id"])
+    house.seen.append(rerun)
+    await house.ended(rerun)
+    more = (await ok(house.api.get(f"/v1/workflows/{workflow['id']}/overlay"))).json()
+    assert more["runs"] == 4
+    assert (more["nodes"]["both"]["came"], all_["nodes"]["both"]["came"]) == (4, 3)
+    for name in ("form", "known", "yes", "no"):
+        assert more["nodes"][name] == all_["nodes"][name]
+
+
+async def test_what_is_inside_a_loop_says_how_far_the_loop_is_and_what_is_beside_does_not(house: House):
+    drawn = graph(
+        node("start", "TRIGGER_MANUAL"),
+        node("each", "LOGIC_FOR_EACH", "Each guest", items=[1, 2, 3], mode="parallel", concurrency=3),
+        node("nap", "LOGIC_DELAY", "Nap", duration="P1D"),
+        node("doze", "LOGIC_DELAY", "Doze", duration="PT1H"),
+        edge("start", "each"),
+        edge("each", "nap", "each"),
+        edge("start", "doze"),
+    )
+    execution_id = await house.start(await house.workflow(drawn))
+
+    def holds(run: dict[str, Any]) -> bool:
+        return run["live"] is not None and len(run["live"]["waits"]) == 5
+
+    waits = (await house.until(execution_id, holds))["live"]["waits"]
+    assert {each["label"]: each["loop_node_id"] for each in waits} == {
+        **dict.fromkeys(("Each guest", "Doze")),
+        "Nap": "each",
+    }
+    told = await why(house, execution_id)
+    assert told["sentence"].startswith("Sleeping at “Doze”")
+    assert "Each guest" not in told["sentence"]
+    await ok(house.api.post(f"/v1/executions/{execution_id}/cancel"))
+    await house.ended(execution_id)

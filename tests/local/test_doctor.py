@@ -218,6 +218,9 @@ def test_stuck_runs_are_named_with_what_to_do_for_each_reason():
     assert found.what.startswith("7: e0 (no_worker), e1 (idle)")
     assert found.what.endswith("and 2 more")
     assert found.remedy == "no_worker: do False; idle: do True"
+    assert doctor.stuck([("e", "idle", "look")], unexamined=7).what == "1: e (idle); 7 more may be"
+    assert doctor.stuck([], unexamined=7).level is Level.WARN
+    assert doctor.stuck([]).level is Level.OK
 
 
 def test_the_report_fails_by_failures_only_with_a_remedy_for_each_problem():

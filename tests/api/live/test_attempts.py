@@ -96,6 +96,27 @@ def test_a_step_that_somebody_tried_again_counts_anew():
     assert brief(told) == [(1, "failed"), (2, "failed"), (1, "succeeded")]
 
 
+def test_a_held_step_that_went_well_when_tried_again_shows_that():
+    told = attempts(step("completed", 1), [failed(1, 0)])
+    assert brief(told) == [(1, "failed"), (1, "succeeded")]
+    assert [each.round for each in told] == [1, 2]
+    assert (told[1].started_at, told[1].finished_at) == (None, at(9))
+
+
+def test_a_completed_step_whose_last_record_is_a_failure_shows_its_end():
+    told = attempts(step("completed", 2), [failed(1, 0), failed(2, 2)])
+    assert brief(told) == [(1, "failed"), (2, "failed"), (1, "unrecorded"), (2, "succeeded")]
+    assert [each.round for each in told] == [1, 1, 2, 2]
+    assert [each.round for each in attempts(step("completed", 3), [failed(1, 0), failed(2, 2)])] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("state", ["running", "scheduled"])
+def test_an_attempt_after_somebody_had_it_tried_again_is_not_the_failed_one(state: Any):
+    again = Pending(state=state, attempt=1, started_at=at(60) if state == "running" else None)
+    told = attempts(step(), [failed(1, 0)], again)
+    assert [(each.round, each.attempt, each.status) for each in told] == [(1, 1, "failed"), (2, 1, state)]
+
+
 def test_an_attempt_whose_end_temporal_has_not_heard_of_is_told_once():
     told = attempts(step(), [failed(1, 0)], Pending(state="running", attempt=1, started_at=at(0)))
     assert brief(told) == [(1, "failed")]

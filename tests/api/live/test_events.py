@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -164,6 +165,39 @@ async def test_the_time_that_somebody_watches_is_no_time_to_answer(
     while (told := registry.get_sample_value("flowtrack_http_request_seconds_sum", labels)) is None:
         await asyncio.sleep(0.02)
     assert told <= answered
+
+
+async def test_the_mirror_looks_only_at_an_open_run_of_the_callers(
+    url: str, run_id: str, *, acme: Tenant, rival: Tenant, hub: Hub, database: Database
+):
+    hinted: list[UUID] = []
+    hub._hint = hinted.append
+    path = f"/v1/executions/{run_id}/events"
+    assert (await rival.client.get(path)).status_code == 404
+    assert (await acme.client.get(f"/v1/executions/{uuid4()}/events")).status_code == 404
+    assert hinted == []
+    async with opened(url, path, acme.token) as stream:
+        await stream.named("snapshot")
+    assert hinted == [UUID(run_id)]
+    await change(database, acme, run_id, "completed")
+    async with opened(url, path, acme.token) as stream:
+        await stream.named("end")
+    assert hinted == [UUID(run_id)]
+
+
+async def test_streams_take_no_connection_from_the_requests(
+    database_url: str, run_id: str, *, acme: Tenant, starter: Recorder, config: Config, hub: Hub
+):
+    requests, viewing = (Database(database_url, pool_size=1) for _ in range(2))
+    app = create_app(requests, starter, config=config, hub=hub, viewing=viewing)
+    path = f"/v1/executions/{run_id}/events"
+    async with serving(app, hub) as (_, url), opened(url, path, acme.token) as stream:
+        await stream.named("live")
+        async with requests.workspace(acme.workspace_id):
+            await change(viewing, acme, run_id, "running")
+            assert (await stream.named("changes"))["data"]["execution"]["status"] == "running"
+    await requests.close()
+    await viewing.close()
 
 
 async def test_who_leaves_is_counted_no_more(url: str, run_id: str, acme: Tenant, hub: Hub):

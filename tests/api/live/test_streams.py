@@ -1,9 +1,12 @@
 """What viewers are sent: a snapshot, changes, the end; from any place on, nothing lost and nothing twice."""
 
 import asyncio
+import base64
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +18,12 @@ from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
 from api.live import hub as hubs
+from api.live import looks as looks_
 from api.live import streams
-from api.live.describer import Nobody
+from api.live.describer import Described, Nobody
 from api.live.hub import Hub, Mark, TooManyViewers
-from api.live.positions import RunPosition, is_snapshot
+from api.live.looks import Looks
+from api.live.positions import Positions, RunPosition, is_snapshot
 from api.live.streams import Watch
 from db import news
 from db.models import ExecutionStep
@@ -71,6 +76,10 @@ class Author:
         self.database, self.place = database, place
         self.id: UUID = uuid7()
 
+    @property
+    def ids(self) -> tuple[UUID, UUID]:
+        return self.place.workspace_id, self.id
+
     async def begin(self) -> "Author":
         async with self.database.workspace(self.place.workspace_id) as session:
             session.add(queued(self.place, id=self.id))
@@ -122,7 +131,12 @@ async def author(database: Database, here: Place) -> Author:
 
 
 def watch(author: Author, viewer: hubs.Viewer, **more: Any) -> Watch:
-    return Watch(author.database, Nobody(), viewer, **{"is_allowed": allowed, **more})
+    looks = Looks(author.database, Nobody())
+    return Watch(author.database, **{"looks": looks, "viewer": viewer, "is_allowed": allowed, **more})
+
+
+def positions(author: Author) -> Positions:
+    return Positions(bytes(32), author.place.workspace_id, author.id)
 
 
 @asynccontextmanager
@@ -131,7 +145,7 @@ async def stream(
 ) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
     """Watch a run from a place on; what it waits for is left out."""
     with hub.watching(author.place.workspace_id, author.id) as viewer:
-        sent = streams.of_run(watch(author, viewer, **more), author.id, RunPosition.read(last_id))
+        sent = streams.of_run(watch(author, viewer, **more), author.id, positions(author), last_id)
         async with aclosing(_rows_only(sent)) as events:
             yield events
 
@@ -267,6 +281,72 @@ async def test_a_slow_reader_is_sent_the_sum_of_what_it_missed(author: Author, h
         assert Screen([event]).steps == {"n1": "completed", "n2": "completed", "n3": "completed"}
 
 
+class Counting:
+    """Has no answer, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def look(self, execution_id: UUID) -> Described:
+        self.asked += 1
+        return Described(run_id="r", task_since=datetime.now(UTC))
+
+
+async def test_viewers_of_a_run_share_the_looks_at_what_it_waits_for(author: Author, hub: Hub):
+    await author.run("running")
+    counting = Counting()
+    looks = Looks(author.database, counting)
+
+    async def follow(viewer: hubs.Viewer) -> list[str | None]:
+        """Read on to the second telling of what it waits for."""
+        told: list[str | None] = []
+        given = watch(author, viewer, looks=looks)
+        async with aclosing(streams.of_run(given, author.id, positions(author))) as events:
+            while told.count("live") < 2:
+                told.append((await next_of(events)).event)
+                if told == ["snapshot", "live"]:
+                    first.release()
+        return told
+
+    first = asyncio.Semaphore(0)
+    with ExitStack() as stack:
+        viewers = [stack.enter_context(hub.watching(*author.ids)) for _ in range(20)]
+        following = [asyncio.create_task(follow(viewer)) for viewer in viewers]
+        for _ in viewers:
+            await first.acquire()
+        began = monotonic()
+        await author.step(1, "running")
+        everybody = await asyncio.gather(*following)
+    assert all(told[-1] == "live" for told in everybody)
+    assert counting.asked <= 3 + (monotonic() - began) / looks_.FRESH
+
+
+async def test_a_look_that_began_before_the_news_is_taken_again(author: Author, hub: Hub):
+    """Another viewer's look may be fresh, and yet know nothing of what this one was woken for."""
+    looks = Looks(author.database, Nobody())
+    with hub.watching(*author.ids) as viewer:
+        given = watch(author, viewer, looks=looks)
+        story = streams.RunStory(given, author.id, positions(author))
+        await looks.look(*author.ids)
+        given.woken_at = monotonic()
+        await story._waits()
+        assert story.patience == streams.LIVE_PACE
+
+
+async def test_an_event_id_tells_nothing_and_is_good_for_its_own_run_only(author: Author):
+    place = RunPosition("1:5:2", "a", "b")
+    sealed = positions(author).write(place)
+    assert positions(author).read(sealed) == place
+    assert b"1:5:2" not in base64.urlsafe_b64decode(sealed + "==")
+    assert positions(author).write(place) != sealed
+    for key, workspace_id, execution_id in (
+        (bytes(range(32)), *author.ids),
+        (bytes(32), ONE, author.id),
+        (bytes(32), author.place.workspace_id, ONE),
+    ):
+        assert Positions(key, workspace_id, execution_id).read(sealed) is None
+
+
 async def test_after_a_reset_the_story_begins_anew(author: Author, hub: Hub):
     await author.run("running", temporal_run_id="one")
     await author.step(1, "completed")
@@ -305,7 +385,10 @@ async def test_a_stream_whose_caller_may_no_longer_see_it_ends(author: Author, h
 
 
 async def test_it_ends_also_where_there_is_always_something_to_tell(author: Author, hub: Hub):
-    is_done = False
+    is_done, told = False, list[str | None]()
+
+    async def until_told() -> bool:
+        return len(told) < 3
 
     async def keep_changing() -> None:
         number = 0
@@ -315,8 +398,9 @@ async def test_it_ends_also_where_there_is_always_something_to_tell(author: Auth
             await asyncio.sleep(0.02)
 
     changing = asyncio.create_task(keep_changing())
-    async with stream(author, hub, is_allowed=refused, check=0.5) as events:
-        told = [event.event async for event in events]
+    async with stream(author, hub, is_allowed=until_told, check=0.1) as events:
+        async for event in events:
+            told.append(event.event)
     is_done = True
     await changing
     assert told[0] == "snapshot"
@@ -363,10 +447,12 @@ async def test_viewers_wait_without_a_connection_and_share_the_one_that_hears(
 
 
 @asynccontextmanager
-async def overview(author: Author, hub: Hub, last_id: str | None = None) -> AsyncIterator[AsyncIterator[Any]]:
+async def overview(
+    author: Author, hub: Hub, last_id: str | None = None, **more: Any
+) -> AsyncIterator[AsyncIterator[Any]]:
     """Watch a workspace from a place on."""
     with hub.watching(author.place.workspace_id) as viewer:
-        sent = streams.of_workspace(watch(author, viewer), Mark.read(last_id))
+        sent = streams.of_workspace(watch(author, viewer, **more), Mark.read(last_id))
         async with aclosing(sent) as events:
             yield events
 
@@ -414,6 +500,38 @@ async def test_a_workspace_sees_no_other_ones_runs(author: Author, hub: Hub, dat
         assert statuses(await next_of(events)) == {str(author.id): "running"}
 
 
+async def test_of_a_workspace_too_what_nobody_was_told_of_is_found_by_looking(author: Author):
+    async with overview(author, Hub(), check=0.05) as events:
+        assert statuses(await next_of(events)) == {str(author.id): "queued"}
+        await author.run("running")
+        told = await next_of(events)
+        assert (told.event, statuses(told)) == ("changes", {str(author.id): "running"})
+        other = await Author(author.database, author.place).begin()
+        assert statuses(await next_of(events)) == {str(other.id): "queued"}
+
+
+def test_a_place_does_not_tell_how_busy_others_are():
+    hub = Hub()
+    for owner in (ONE, TWO, TWO, ONE, TWO):
+        hub._tell(News(owner, uuid7(), is_status=True))
+    assert (hub.mark(ONE).number, hub.mark(TWO).number) == (2, 3)
+
+
+def test_what_was_missed_is_known_as_long_as_it_is_remembered():
+    hub = Hub()
+    hub._tell(None)
+    start, runs = hub.mark(ONE), [uuid7() for _ in range(3)]
+    for run in runs:
+        hub._tell(News(ONE, run, is_status=True))
+    for _ in range(hubs.REMEMBERED - 3):
+        hub._tell(News(TWO, uuid7(), is_status=True))
+    assert hub.since(start, ONE) == runs
+    hub._tell(News(TWO, uuid7(), is_status=True))
+    assert hub.since(start, ONE) is None
+    assert hub.since(Mark(start.epoch, 1), ONE) == runs[1:]
+    assert hub.since(Mark(start.epoch, 4), ONE) is None
+
+
 async def test_another_processs_place_and_a_gap_begin_with_a_snapshot(
     author: Author, hub: Hub, database_url: str
 ):
@@ -421,9 +539,9 @@ async def test_another_processs_place_and_a_gap_begin_with_a_snapshot(
         here = (await next_of(events)).id
     async with hearing(Hub(database_url)) as other, overview(author, other, here) as events:
         assert (await next_of(events)).event == "snapshot"
-    assert hub.since(Mark.read(here) or hub.mark, author.place.workspace_id) == []
+    assert hub.since(Mark.read(here) or Mark("", 0), author.place.workspace_id) == []
     hub._tell(None)
-    assert hub.since(Mark.read(here) or hub.mark, author.place.workspace_id) is None
+    assert hub.since(Mark.read(here) or Mark("", 0), author.place.workspace_id) is None
 
 
 # ── the hub
@@ -443,12 +561,10 @@ def test_a_viewer_remembers_no_more_than_it_may():
 
 
 def test_a_workspace_has_so_many_viewers_and_another_one_its_own():
-    hub, hinted = Hub(), list[UUID]()
-    hub = Hub(hint=hinted.append)
+    hub = Hub()
     watching = [hub.watching(ONE, TWO if number % 2 else None) for number in range(hubs.MOST_VIEWERS)]
     for each in watching:
         each.__enter__()
-    assert hinted == [TWO] * (hubs.MOST_VIEWERS // 2)
     with pytest.raises(TooManyViewers):
         hub.watching(ONE).__enter__()
     with hub.watching(TWO):
@@ -462,10 +578,13 @@ def test_a_workspace_has_so_many_viewers_and_another_one_its_own():
     assert hub._viewers == {}
 
 
-async def test_a_hub_that_cannot_hear_tries_again(database_url: str, author: Author):
+async def test_a_hub_that_cannot_hear_tries_again(caplog: pytest.LogCaptureFixture):
     deaf = Hub("postgresql://nobody@127.0.0.1:1/none")
     task = asyncio.create_task(deaf.run())
-    await asyncio.sleep(0.4)
+    async with asyncio.timeout(20):
+        while len(caplog.messages) < 2:
+            await asyncio.sleep(0.02)
+    assert set(caplog.messages) == {"viewers are not told of changes: OperationalError"}
     assert not task.done()
     assert not deaf.is_hearing
     task.cancel()

@@ -10,6 +10,7 @@ from api.mirror.state import OpenStep, State
 from db.live import NodeFacts, Stand
 from db.models import ExecutionStep, WorkflowExecution
 from workflows.frames import Items, WalkState
+from workflows.graph import Edge, Loop, step_key
 from workflows.messages import Outcome, RunState, StepError
 
 T0 = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -77,6 +78,42 @@ def test_a_loop_is_told_by_its_items():
     assert (loop.kind, loop.item, loop.items, loop.failed_items) == ("loop", 17, 300, 2)
 
 
+LOOP = {
+    "each": NodeFacts("LOGIC_FOR_EACH", "Each", {}, Loop(kind="each", cap=10)),
+    "inner": NodeFacts("LOGIC_FOR_EACH", "Inner", {}, Loop(kind="each", cap=4, at_once=2)),
+    **{name: NodeFacts("UTILITY_LOG", name, {}) for name in ("start", "in", "deep", "out")},
+}
+EDGES = [
+    Edge(id=f"{source}>{target}", source=source, target=target, source_handle=handle)
+    for source, target, handle in (
+        ("start", "each", None),
+        ("each", "in", "each"),
+        ("each", "out", "done"),
+        ("in", "inner", None),
+        ("inner", "deep", "each"),
+    )
+]
+
+
+def test_what_waits_inside_a_loop_names_the_loop_around_it_and_what_waits_beside_does_not():
+    keys = ("each:2", "inner:13", "in:13", "deep:49", "deep:50", "out:1")
+    loops = {"each:2": Items(count=9, begun=3, ended=2), "inner:13": Items(count=4, begun=2)}
+    steps = {key: OpenStep(number=n, decided_at=T0) for n, key in enumerate(keys)}
+    state = State(run=RunState(walk=WalkState(loops=loops)), steps=steps).model_dump(mode="json")
+    run = WorkflowExecution(id=ONE, status="running", queued_at=T0)
+    found = Scene(Stand(run, 1, "Inquiries", "active", state, [], LOOP, EDGES), described()).waits()
+    assert {step_key(each.node_id or "", each.visit or 0): each.loop_node_id for each in found} == {
+        "each:2": None,
+        "inner:13": "each",
+        "in:13": "each",
+        "deep:49": "inner",
+        "deep:50": "inner",
+        "out:1": None,
+    }
+    assert [each.loop_visit for each in found] == [None, 2, 2, 13, 13, None]
+    assert [each.ended_items for each in found] == [None, 0, None, None, None, None]
+
+
 def test_an_attempt_counts_from_the_steps_first():
     pending = Pending(state="running", attempt=2, started_at=T0, seconds=60, worker="7@here", error=BROKEN)
     work = only(scene(described=described(pending), tried=1))
@@ -96,11 +133,9 @@ def test_a_retry_is_not_due_yet_and_what_is_due_waits_for_a_worker():
     assert alone.has_workers is False
 
 
-def test_an_activity_that_an_operator_paused_says_why():
-    paused = only(
-        scene(described=described(Pending(state="paused", attempt=2, pause_reason="provider down")))
-    )
-    assert (paused.kind, paused.comment) == ("paused", "provider down")
+def test_an_activity_that_an_operator_paused_is_told_without_their_words():
+    paused = only(scene(described=described(Pending(state="paused", attempt=2))))
+    assert (paused.kind, paused.attempt) == ("paused", 2)
 
 
 def test_a_step_without_an_activity_is_at_work_paused_or_waits_for_a_worker():

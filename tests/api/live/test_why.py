@@ -34,11 +34,13 @@ def wait(kind: Any, label: str = "Ask", **more: Any) -> Wait:
 
 
 ERROR: Any = {"type": "smtp_error", "message": "421 try again\nlater."}
+LIMITED: Any = {"type": "queue_limited", "message": "The queue mail is limited."}
 HELD = wait("held", "Change", attempt=5, last_error=ERROR)
 RETRY = wait("retry", "Send", attempt=3, max_attempts=5, next_attempt_at=at(1), last_error=ERROR)
 RUNNING = wait("activity", "Send", attempt=1, max_attempts=5, worker="7@here")
 NAP = wait("timer", "Nap", until=at(5))
 LOOP = wait("loop", "Each guest", item=17, items=300, failed_items=0)
+SIDE_BY_SIDE = wait("loop", "Each guest", item=17, items=300, ended_items=16, failed_items=0)
 DEPRIVED = wait("queued", "Send", queue="flowtrack-mail", has_workers=False)
 AWAY = "temporal_unreachable"
 
@@ -146,6 +148,13 @@ CASES: list[tuple[str, Stand, Sequence[Wait], dict[str, Any], str]] = [
         "“Send” waits for a worker since 2026-01-31 12:00:00 UTC.",
     ),
     (
+        "queued",
+        stand(),
+        (wait("queued", "Send", queue="flowtrack-mail", has_workers=True, last_error=LIMITED),),
+        {},
+        "“Send” waits its turn since 2026-01-31 12:00:00 UTC: the task queue flowtrack-mail is limited.",
+    ),
+    (
         "paused",
         stand("waiting", by="ann"),
         (wait("paused"),),
@@ -186,9 +195,9 @@ CASES: list[tuple[str, Stand, Sequence[Wait], dict[str, Any], str]] = [
     (
         "step_paused",
         stand(),
-        (wait("paused", "Send", comment="provider down"),),
+        (wait("paused", "Send"),),
         {},
-        "“Send” is paused: provider down.",
+        "“Send” is paused.",
     ),
     ("step_paused", stand(), (Wait(kind="paused"),), {}, "Paused in Temporal by an operator."),
     ("running", stand(), (RUNNING,), {}, "Running “Send” since 2026-01-31 12:00:00 UTC."),
@@ -248,10 +257,19 @@ CASES: list[tuple[str, Stand, Sequence[Wait], dict[str, Any], str]] = [
     (
         "loop",
         stand(),
-        (LOOP, RUNNING),
+        (LOOP, wait("activity", "Send", attempt=1, loop_node_id="n", loop_visit=1)),
         {},
         "Running “Send” since 2026-01-31 12:00:00 UTC. This is item 17 of 300 of “Each guest”.",
     ),
+    ("running", stand(), (LOOP, RUNNING), {}, "Running “Send” since 2026-01-31 12:00:00 UTC."),
+    (
+        "loop",
+        stand(),
+        (SIDE_BY_SIDE, wait("activity", "Send", attempt=1, loop_node_id="n", loop_visit=1)),
+        {},
+        "Running “Send” since 2026-01-31 12:00:00 UTC. 16 of 300 items of “Each guest” are over.",
+    ),
+    ("loop", stand(), (SIDE_BY_SIDE,), {}, "16 of 300 items of “Each guest” are over."),
     (
         "held",
         stand(),
@@ -281,7 +299,8 @@ def test_every_code_has_a_case():
 
 
 def test_the_facts_hold_the_ids_and_times_behind_the_sentence():
-    facts = told(stand(), (LOOP, RETRY), {}).facts
+    inside = RETRY.model_copy(update={"loop_node_id": "n", "loop_visit": 1})
+    facts = told(stand(), (LOOP, inside), {}).facts
     assert (facts["node_id"], facts["step_id"], facts["attempt"]) == ("n", ONE, 3)
     assert facts["next_attempt_at"] == at(1)
     assert facts["last_error"] == ERROR
