@@ -8,7 +8,7 @@ from datetime import timedelta
 class Pace:
     """How often the mirror looks; seconds, unless they are long."""
 
-    first: float = 0.02
+    first: float = 0.008
     """From the last of some hints to the look: a worker hints before it writes."""
     longest: float = 0.5
     """How long hints that do not cease put a look off: a short run is looked at once, after its end."""
