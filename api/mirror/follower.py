@@ -267,7 +267,7 @@ class Follower:
 
     @asynccontextmanager
     async def _writing(self, track: Track) -> AsyncIterator[AsyncSession]:
-        """Open a transaction for a track's rows; raises Foreign, or Overtaken, if they have lost their hold."""
+        """Open a transaction for a track's rows; raises Foreign or Overtaken if they have lost their hold."""
         try:
             async with self._database.workspace(track.workspace_id) as session:
                 yield session

@@ -1,4 +1,4 @@
-"""Mirrors race with each other, and with those who save drafts; what they read is told, only the transport not."""
+"""Mirrors race with each other, and with those who save drafts; histories are told by the test."""
 
 import asyncio
 import logging
