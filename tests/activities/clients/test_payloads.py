@@ -117,6 +117,28 @@ async def test_an_unknown_key_is_an_error_that_names_no_workspace(side, here):
             await side.of("run-1").decode([Payload(metadata={**sealed.metadata, "key": name})])
 
 
+async def test_a_keys_name_is_read_in_the_one_form_in_which_it_is_written(side, here, database):
+    sealed = await written(side, here)
+    name = sealed.metadata["key"].decode()
+    odd = [
+        name.upper(),
+        f"{{{name}}}",
+        f"urn:uuid:{name}",
+        str(UUID(name)),
+        f"{name}\n",
+        "７" * 32,
+        "no name",
+    ]
+    with transactions(database) as begun:
+        for other in [spelt for spelt in odd if spelt != name]:
+            with pytest.raises(KeyGone):
+                await side.keyring.reading(other)
+    assert begun == []
+    assert side.keyring.held == 1
+    assert not side.keyring._missing
+    assert (await side.keyring.reading(name)).name == name
+
+
 async def test_failures_keep_their_type_in_the_clear_and_nothing_else(side, here):
     side.keyring.tell("run-1", here.workspace_id)
     raised = ApplicationError(CANARY, {"about": CANARY}, type="node_failed", non_retryable=True)
