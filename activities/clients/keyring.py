@@ -32,7 +32,7 @@ AGAIN = 5.0
 MOST_WORKFLOWS = 20_000
 MOST_KEYS = 10_000
 NAME = re.compile(r"[0-9a-f]{32}")
-"""How a key's name is written. It stands in the clear: anybody may write another, of which nothing is kept."""
+"""How a key's name is written. It stands in the clear: anybody may write another; nothing is kept of that."""
 
 Name = str | UUID
 """A key by its name, or the current one by its workspace."""

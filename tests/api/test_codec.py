@@ -184,6 +184,7 @@ async def test_a_flood_is_told_when_to_come_back(
     starter: Recorder,
     config: Config,
     acme: Tenant,
+    *,
     monkeypatch: pytest.MonkeyPatch,
     path: str,
     sizes: list[int],
