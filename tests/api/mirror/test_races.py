@@ -9,13 +9,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from psycopg.errors import CheckViolation
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from uuid_utils.compat import uuid7
 
 from activities.clients.keyring import KeyGone
 from api.mirror.events import Event, Recorded, RunEnded, Started
 from api.mirror.follower import Follower
 from api.mirror.history import Current, Page
+from api.mirror.mirror import Mirror
 from db import executions
 from db.models import WorkflowNode
 from db.session import Database
@@ -193,3 +196,13 @@ async def test_a_run_whose_key_is_gone_is_told_of_once_and_by_its_id_alone(
     (record,) = caplog.records
     assert vars(record)["execution_id"] == str(execution_id)
     assert "canary" not in caplog.text
+
+
+async def test_a_row_that_postgresql_refuses_is_not_shown_in_the_log(
+    database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+):
+    nobody: Any = None
+    mirror = Mirror(nobody, database, database_url=database_url)
+    refused = CheckViolation("DETAIL: Failing row contains (canary).")
+    mirror._stumble("look", IntegrityError("", None, refused))
+    assert [record.getMessage() for record in caplog.records] == ["mirror: look: CheckViolation"]
