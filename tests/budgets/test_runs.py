@@ -64,7 +64,7 @@ async def test_a_run_that_is_over_is_mirrored_in_one_transaction_of_few_statemen
     await taken_through(house, workflow, 0)
     await asyncio.sleep(0.5)
     execution = (await house.rows("SELECT id FROM workflow_executions"))[0]["id"]
-    # As if no mirror had seen it. By connections of its own: the house's dispatcher and sweep go on meanwhile.
+    # As if no mirror had seen it; by connections of its own: the house's dispatcher and sweep go on.
     await house.rows("DELETE FROM mirror_cursors RETURNING execution_id")
     follower = Follower(Histories(client), database)
     with (
