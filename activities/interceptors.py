@@ -30,6 +30,7 @@ from activities.metrics import Metrics
 from db import logs, mirrors, news
 from db.mirrors import Hint
 from db.session import Database
+from workflows.failures import QUEUE_LIMITED
 from workflows.graph import split_key
 from workflows.messages import StepInput
 
@@ -192,7 +193,9 @@ class _Attempts(ActivityInboundInterceptor):
         except Exception as error:
             if isinstance(error, ApplicationError) and error.type == "quota_exceeded":
                 self._mirror.metrics.refusals.labels(activity.info().activity_type).inc()
-            self._note(given, began, clock, error)
+            # What goes on in its queue was no attempt.
+            if not isinstance(error, ApplicationError) or error.type != QUEUE_LIMITED:
+                self._note(given, began, clock, error)
             raise
         if attempt_of(given) > 1:
             self._note(given, began, clock, None)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import links
 from activities import nodes as effects_by_node
@@ -61,7 +61,11 @@ class Steps:
             return await self._guarded(node_type, given, lambda step: self._decide(node_type, step))
         if activity.info().is_local and self._world.limits.is_limited(node_type.queue):
             # Nothing is tried yet: it goes on in the queue, which keeps the limit.
-            raise ApplicationError(f"The queue {node_type.queue} is limited.", type=QUEUE_LIMITED)
+            raise ApplicationError(
+                f"The queue {node_type.queue} is limited.",
+                type=QUEUE_LIMITED,
+                category=ApplicationErrorCategory.BENIGN,
+            )
         effect = effects_by_node.effect_of(node_type)
         return await self._guarded(node_type, given, lambda step: effect(step, self._world))
 

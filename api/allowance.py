@@ -14,13 +14,13 @@ class Allowance:
         self._burst, self._rate, self._callers, self._clock = burst, per_second, callers, clock
         self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def take(self, caller: Hashable) -> float:
-        """Take one; return 0, or the seconds until there is one to take."""
+    def take(self, caller: Hashable, *, count: int = 1) -> float:
+        """Take so many, never more than a burst; return 0, or the seconds until there are so many to take."""
         now = self._clock()
         left, then = self._left.pop(caller, (float(self._burst), now))
         left = min(left + (now - then) * self._rate, float(self._burst))
-        wait = 0.0 if left >= 1 else (1 - left) / self._rate
-        self._left[caller] = (left if wait else left - 1, now)
+        wait = 0.0 if left >= count else (count - left) / self._rate
+        self._left[caller] = (left if wait else left - count, now)
         if len(self._left) > self._callers:
             self._left.popitem(last=False)
         return wait

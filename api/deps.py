@@ -38,7 +38,7 @@ from workflows.simulation import Plan
 log = structlog.get_logger()
 
 DECODES = 2_000
-"""Requests at once to the codec server, for each key: the Web UI sends one for each payload it shows."""
+"""Payloads at once through the codec server, for each key: the Web UI asks for each that it shows."""
 MAX_BACKGROUND = 400
 """Starts that wait for their turn here; all have theirs before a dispatcher takes them for left behind: also
 while submissions are dense, when there is a turn every 20 ms and a dispatcher waits for 10 s."""

@@ -23,6 +23,10 @@ MIGRATION_LOCK = 7_305_191_846
 # Alembic keeps its context in a module, so inside one process migrations take turns as well.
 TURN = threading.Lock()
 ROLE_ATTEMPTS = 8
+UNVALIDATED = """
+    SELECT t.relname, c.conname FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+    WHERE NOT c.convalidated AND c.conislocal AND c.connamespace = 'public'::regnamespace
+"""
 LIMITS = {"lock_timeout": "10s", "statement_timeout": "10min", "idle_in_transaction_session_timeout": "10min"}
 
 
@@ -32,13 +36,27 @@ def upgrade(admin_url: str | URL, app_url: str | URL | None = None) -> str:
     try:
         _make_roles(engine, make_url(app_url) if app_url else None)
         with TURN, engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
-            _limit(connection)
+            _take_turn(connection)
             _prepare(connection)
             command.upgrade(_config(connection), "head")
-            return newest()
+        with engine.begin() as connection:
+            _take_turn(connection)
+            _validate(connection)
+        return newest()
     finally:
         engine.dispose()
+
+
+def _validate(connection: Connection) -> None:
+    """Check the rows that were there before a constraint that a migration added as NOT VALID.
+
+    In a transaction of its own it holds up neither readers nor writers; what it does not get done the next
+    upgrade does.
+    """
+    _run(connection, sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER)))
+    for table, name in connection.execute(text(UNVALIDATED)).all():
+        statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
+        _run(connection, statement.format(sql.Identifier("public", table), sql.Identifier(name)))
 
 
 def newest() -> str:
@@ -61,7 +79,9 @@ def _config(connection: Connection | None) -> Config:
     return config
 
 
-def _limit(connection: Connection) -> None:
+def _take_turn(connection: Connection) -> None:
+    """Wait for whoever migrates now, as long as that takes, and for nothing else for long."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
     for name, value in LIMITS.items():
         connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
 

@@ -12,6 +12,7 @@ from typing import IO
 
 ENVIRONMENT = "environment.json"
 """What the processes of a running `flowtrack up` are told by variables."""
+DATABASE = "FLOWTRACK_DATABASE_URL"
 
 
 class InUseError(Exception):
@@ -60,9 +61,15 @@ def keep(path: Path, content: Mapping[str, object]) -> None:
 
 
 def variables(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Give the configuration of the `flowtrack up` that runs on a directory, unless another one is set."""
+    """Give what is not set of the configuration of the `flowtrack up` that runs on a directory.
+
+    Nothing where another database is set: then another installation is meant, and half of this one would
+    answer for it.
+    """
     kept = directory / ENVIRONMENT
-    if not kept.exists() or any(name.startswith("FLOWTRACK_") for name in environment):
+    if not kept.exists():
         return {}
     found: dict[str, str] = json.loads(kept.read_text())
-    return found
+    if environment.get(DATABASE, found.get(DATABASE)) != found.get(DATABASE):
+        return {}
+    return {name: value for name, value in found.items() if name not in environment}

@@ -2,18 +2,22 @@
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import Processor
 from temporalio import activity, workflow
+from temporalio.exceptions import ApplicationError
 
 PREFIX = "execution-"
 """What an execution's Temporal workflow id begins with."""
 ABOUT = ("temporal_activity", "temporal_workflow")
 """Where the SDK's loggers put what their line is about."""
 
+SORT = "__temporal_error_identifier"
+"""Where the SDK says which of its own failures a line tells."""
 LONGEST = 500
 
 Entry = MutableMapping[str, Any]
@@ -43,7 +47,7 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), named, *shared],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), named, discreet, *shared],
             processor=structlog.processors.JSONRenderer(),
         )
     )
@@ -71,3 +75,16 @@ def named(logger: Any, method: str, entry: Entry) -> Entry:
     for name, value in getattr(core, "fields", {}).items():
         entry.setdefault(name, str(value)[:LONGEST])
     return entry
+
+
+def discreet(logger: Any, method: str, entry: Entry) -> Entry:
+    """Say of an attempt that failed how and where, not in which words: they may be people's.
+
+    The words stand in the execution's log, which has readers of its own.
+    """
+    if entry.pop(SORT, None) != "ActivityFailure" or not isinstance(entry.get("exc_info"), tuple):
+        return entry
+    kind, error, where = entry.pop("exc_info")
+    if isinstance(error, ApplicationError):
+        return {**entry, "error": error.type or kind.__name__}
+    return {**entry, "error": kind.__name__, "exception": "".join(traceback.format_tb(where))}

@@ -57,6 +57,22 @@ def commanded(handler: Callable[[Any, Command], None]) -> Callable[..., None]:
     return run
 
 
+def vetted(validator: Callable[[Any, Command], None]) -> Callable[..., None]:
+    """Have a validator refuse what nobody reads as well.
+
+    A handler must not: of a run that an older build accepted such an update for, a replay runs it again, and
+    no validator.
+    """
+
+    def run(self: Any, given: JsonValue = None) -> None:
+        unknown = sorted(given.keys() - Command.model_fields.keys()) if isinstance(given, dict) else []
+        refuse_unless(not unknown, "bad_command", f"Unknown: {', '.join(unknown)}. {SHAPE}")
+        validator(self, asked(given))
+
+    run.__name__, run.__doc__ = validator.__name__, validator.__doc__
+    return run
+
+
 class Controlled(ABC):
     """The handlers of an ExecutionWorkflow; they change the run's state and let it go on."""
 
@@ -89,7 +105,7 @@ class Controlled(ABC):
         self._run.state.paused = True
 
     @pause.validator
-    @commanded
+    @vetted
     def _may_pause(self, command: Command) -> None:
         refuse_unless(not self._run.state.paused, "already_paused", "The execution is paused already.")
 
@@ -102,7 +118,7 @@ class Controlled(ABC):
         self._go_on()
 
     @resume.validator
-    @commanded
+    @vetted
     def _may_resume(self, command: Command) -> None:
         refuse_unless(self._run.state.paused, "not_paused", "The execution is not paused.")
 
@@ -122,12 +138,12 @@ class Controlled(ABC):
         self._launch(self._run.skip(command.step))
 
     @retry_step.validator
-    @commanded
+    @vetted
     def _may_retry(self, command: Command) -> None:
         self._expect_held(command.step)
 
     @skip_step.validator
-    @commanded
+    @vetted
     def _may_skip(self, command: Command) -> None:
         self._expect_held(command.step)
 
@@ -146,12 +162,12 @@ class Controlled(ABC):
         self._take_decision(command, approved=False)
 
     @approve.validator
-    @commanded
+    @vetted
     def _may_approve(self, command: Command) -> None:
         self._expect_asked(command)
 
     @reject.validator
-    @commanded
+    @vetted
     def _may_reject(self, command: Command) -> None:
         self._expect_asked(command)
 
@@ -201,8 +217,6 @@ class Controlled(ABC):
 
 def asked(given: JsonValue) -> Command:
     """Read an update's argument; raise ApplicationError `bad_command` if it is none."""
-    unknown = sorted(given.keys() - Command.model_fields.keys()) if isinstance(given, dict) else []
-    refuse_unless(not unknown, "bad_command", f"Unknown: {', '.join(unknown)}. {SHAPE}")
     try:
         return Command.model_validate(given)
     except ValidationError as error:

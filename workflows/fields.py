@@ -47,7 +47,7 @@ _UNCHECKED = frozenset({"false", "off", "no", "0", ""})
 class Answers(BaseModel):
     """Checked answers: as stored, as typed values, and what is wrong with them."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     values: dict[str, str]
     typed: dict[str, Any]

@@ -15,9 +15,9 @@ SUMMARY_CAP = 120
 
 
 class Frozen(BaseModel):
-    """A value that travels: it never changes, a change makes a copy."""
+    """A value that travels: it never changes, a change makes a copy; an error about it does not show it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class Loop(Frozen):

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from workflows.frames import WalkState
 from workflows.graph import Frozen, Graph, Node
@@ -108,6 +108,8 @@ class Facts(Frozen):
 class RunState(BaseModel):
     """Everything a run remembers, as plain data (design §5)."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     walk: WalkState = Field(default_factory=WalkState)
     outputs: dict[str, JsonValue] = Field(default_factory=dict)
     """By React Flow node id."""
@@ -196,6 +198,14 @@ class Begun(Frozen):
     lead: dict[str, JsonValue] | None = None
 
 
+class EdgeRule(Frozen):
+    """A rule that stands on an edge, with the handle the edge leaves by."""
+
+    edge_id: str
+    handle: str | None
+    rule: dict[str, Any]
+
+
 class StepInput(Frozen):
     """One visit of one node, as its activity receives it."""
 
@@ -207,7 +217,7 @@ class StepInput(Frozen):
     visit: int = 1
     scope: Scope = Field(default_factory=dict)
     """Only what `node.reads` names, so that histories grow with the run and not with its square."""
-    edges: tuple["EdgeRule", ...] = ()
+    edges: tuple[EdgeRule, ...] = ()
     """The outgoing edges that carry a rule."""
     load_lead: bool = False
     zone: str = "UTC"
@@ -223,14 +233,6 @@ class StepInput(Frozen):
     """When the run began; with `entered_at` only for steps that wait for events."""
     first_attempt: int = 1
     """Attempts made before this activity was scheduled, plus one (the fast path, design §5)."""
-
-
-class EdgeRule(Frozen):
-    """A rule that stands on an edge, with the handle the edge leaves by."""
-
-    edge_id: str
-    handle: str | None
-    rule: dict[str, Any]
 
 
 class DeliveryInput(Frozen):

@@ -80,7 +80,7 @@ def distinct(ways: list[W]) -> list[W]:
 class Result(BaseModel):
     """What a step outputs, by its keys; one that is not always there has a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Retry(Part):

@@ -6,6 +6,7 @@ workspace whether its key is still there and still the current one.
 """
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ AGAIN = 5.0
 """Seconds until PostgreSQL is asked again that did not answer."""
 MOST_WORKFLOWS = 20_000
 MOST_KEYS = 10_000
+NAME = re.compile(r"[0-9a-f]{32}")
+"""How a key's name is written. It stands in the clear: anybody may write another; nothing is kept of that."""
 
 Name = str | UUID
 """A key by its name, or the current one by its workspace."""
@@ -111,6 +114,8 @@ class Keyring:
         """Return the key of this name. Raises NoKey, DBAPIError."""
         if name == self._own.name:
             return self._own
+        if not NAME.fullmatch(name):
+            raise KeyGone(f"no key is named {name[:40]!r} here")
         key = self._at_hand(name)
         if key is not None:
             return key
@@ -196,10 +201,7 @@ class Keyring:
             raise KeyShut(f"the key of workspace {workspace_id} was sealed by another master key") from error
 
     async def _read_named(self, name: str) -> DataKey:
-        try:
-            key_id = UUID(name)
-        except ValueError as error:
-            raise KeyGone(f"no key is named {name[:40]!r} here") from error
+        key_id = UUID(name)
         try:
             async with self._database.door() as session:
                 found = await payload_keys.by_id(session, key_id, key=self._master_key)

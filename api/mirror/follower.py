@@ -1,11 +1,17 @@
 """Follows executions: reads what history added, projects it, writes rows and cursor in one transaction."""
 
+import logging
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from psycopg.errors import ForeignKeyViolation
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.contextvars import bind_contextvars
 
 from activities.clients.keyring import KeyGone
@@ -21,6 +27,8 @@ from api.mirror.track import Chapter, Foreign, Overtaken, Track, keep, opened, w
 from db import doors, executions, logs, mirrors, steps
 from db.mirrors import Cursor, Position
 from db.session import Database
+
+logger = logging.getLogger(__name__)
 
 Kept = TypeVar("Kept")
 
@@ -95,27 +103,32 @@ class Follower:
         except Overtaken:
             # The other mirror wrote these very rows; the next look starts from its cursor.
             return Look(advanced=True)
-        except (Foreign, KeyGone):
-            remember(self._foreign, execution_id, True, most=REMEMBERED)
-            return Look(closed=True)
+        except KeyGone:
+            logger.warning(
+                "mirror: the key of this run's history is gone", extra={"execution_id": str(execution_id)}
+            )
+        except Foreign:
+            pass
+        remember(self._foreign, execution_id, True, most=REMEMBERED)
+        return Look(closed=True)
 
     async def rebuild(self, execution_id: UUID) -> bool:
         """Delete the rows that history can tell again, and project them from zero.
 
         False, and nothing is touched, when Temporal no longer has the whole history.
         """
-        try:
-            current = await self._histories.current(execution_id)
-            story = await self._stories.read(execution_id, current.run_id)
-        except UnknownRun:
-            return False
-        if story[0].start.continued_from:
-            return False
-        try:
-            await self._retell(execution_id, story)
-        except Foreign:
-            return False
-        return True
+        while True:
+            try:
+                known, story = await self._story(execution_id)
+                if story[0].start.continued_from:
+                    return False
+                await self._rewrite(execution_id, known, story)
+            except (UnknownRun, Foreign):
+                return False
+            except Overtaken:
+                # What was read may be older than what the other mirror wrote.
+                continue
+            return True
 
     def knows(self, execution_id: UUID, *, run_id: str = "", closed_at: datetime | None = None) -> bool:
         """Tell whether this is no news: that run, or whatever closed by then, is mirrored to its end.
@@ -158,7 +171,7 @@ class Follower:
         current = await self._histories.current(execution_id)
         workspace_id, cursor = await self._stored(execution_id)
         if cursor is None or (cursor.closed and cursor.position.run_id != current.run_id):
-            return await self._retell(execution_id, await self._stories.read(execution_id, current.run_id))
+            return await self._retell(execution_id)
         if cursor.closed:
             remember(self._closed, execution_id, End(current.run_id, current.closed_at), most=REMEMBERED)
             return Look(closed=True)
@@ -166,10 +179,10 @@ class Follower:
             look = await self._advance(await self._thaw(execution_id, workspace_id, cursor))
         except UnknownRun:
             # The run it stands in has expired, while the one that continues it is still there.
-            return await self._retell(execution_id, await self._stories.read(execution_id, current.run_id))
+            return await self._retell(execution_id)
         if look.closed and not self.knows(execution_id, run_id=current.run_id):
             # It closed, and yet there is another run: it was reset after its end.
-            return await self._retell(execution_id, await self._stories.read(execution_id, current.run_id))
+            return await self._retell(execution_id)
         return look
 
     async def _advance(self, track: Track) -> Look:
@@ -183,10 +196,7 @@ class Follower:
             try:
                 await self._take_in(track, await self._histories.decode(raw), raw[-1].event_id)
             except Superseded:
-                current = await self._histories.current(track.execution_id)
-                return await self._retell(
-                    track.execution_id, await self._stories.read(track.execution_id, current.run_id)
-                )
+                return await self._retell(track.execution_id)
             if track.position.event_id:
                 return self._look_of(track, advanced=True)
             advanced = True
@@ -201,24 +211,35 @@ class Follower:
         track.position = Position(track.projection.run_id, last_event_id)
         if ended is not None and ended.next_run_id:
             track.turn_over(ended.next_run_id)
-        async with self._database.workspace(track.workspace_id) as session:
+        async with self._writing(track) as session:
             await write(session, track, old)
         if events:
             self._metrics.mirrored(events[0].at)
 
     # ── the whole story
 
-    async def _replaced(self, execution_id: UUID, story: list[Chapter]) -> list[LogRow]:
+    async def _story(self, execution_id: UUID) -> tuple[Position | None, list[Chapter]]:
+        """Read where the mirror stands, and after that, so that it is not older, the whole story."""
+        _, cursor = await self._stored(execution_id)
+        current = await self._histories.current(execution_id)
+        story = await self._stories.read(execution_id, current.run_id)
+        return cursor.position if cursor else None, story
+
+    async def _replaced(
+        self, execution_id: UUID, known: Position | None, story: list[Chapter]
+    ) -> list[LogRow]:
         """Tell what resets took back of runs before these, and of the one that is mirrored."""
         if not any(chapter.resets for chapter in story):
             return []
-        _, cursor = await self._stored(execution_id)
-        mirrored = cursor.position.run_id if cursor else ""
-        return await self._stories.replaced(execution_id, story, mirrored=mirrored)
+        return await self._stories.replaced(execution_id, story, mirrored=known.run_id if known else "")
 
-    async def _retell(self, execution_id: UUID, story: list[Chapter]) -> Look:
-        """Write the rows of a whole story in place of what was there."""
-        replaced = await self._replaced(execution_id, story)
+    async def _retell(self, execution_id: UUID) -> Look:
+        """Begin at the beginning."""
+        return await self._rewrite(execution_id, *await self._story(execution_id))
+
+    async def _rewrite(self, execution_id: UUID, known: Position | None, story: list[Chapter]) -> Look:
+        """Write the rows of a whole story in place of what was there, if the cursor still is where it was."""
+        replaced = await self._replaced(execution_id, known, story)
         track = opened(execution_id, story[0], verbose=self._verbose)
         for chapter in story:
             if chapter is not story[0]:
@@ -230,9 +251,12 @@ class Follower:
             raise Overtaken
         if ended is not None and ended.next_run_id:
             track.turn_over(ended.next_run_id)
-        async with self._database.workspace(track.workspace_id) as session:
+        async with self._writing(track) as session:
             if await executions.lock(session, track.workspace_id, execution_id) is None:
                 raise Foreign
+            cursor = await mirrors.load(session, track.workspace_id, execution_id)
+            if (cursor.position if cursor else None) != known:
+                raise Overtaken
             if not story[0].start.continued_from:
                 await logs.forget(session, track.workspace_id, execution_id)
                 await steps.forget(session, track.workspace_id, execution_id)
@@ -240,6 +264,21 @@ class Follower:
             await write(session, track, None)
             await keep(session, track, replaced)
         return self._look_of(track, advanced=True)
+
+    @asynccontextmanager
+    async def _writing(self, track: Track) -> AsyncIterator[AsyncSession]:
+        """Open a transaction for a track's rows; raises Foreign or Overtaken if they have lost their hold."""
+        try:
+            async with self._database.workspace(track.workspace_id) as session:
+                yield session
+        except IntegrityError as error:
+            async with self._database.door() as session:
+                if await doors.execution(session, track.execution_id) is None:
+                    raise Foreign from error
+            if isinstance(error.orig, ForeignKeyViolation):
+                # A step's node was deleted while its row was written; the next look finds it without.
+                raise Overtaken from error
+            raise
 
     # ── tracks
 

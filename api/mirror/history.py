@@ -8,7 +8,6 @@ from uuid import UUID
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
-from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
@@ -18,7 +17,6 @@ from temporalio.api.workflowservice.v1 import (
     ListWorkflowExecutionsRequest,
 )
 from temporalio.client import Client
-from temporalio.exceptions import FailureError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients.callbacks import WATCHED
@@ -126,11 +124,6 @@ class Histories:
         """Decode those that the projection reads."""
         read = [await decode(event, self._client.data_converter) for event in events]
         return [event for event in read if event is not None]
-
-    async def text_of(self, failure: Failure) -> str:
-        """Read what a failure says."""
-        error = await self._client.data_converter.decode_failure(failure)
-        return error.message if isinstance(error, FailureError) else str(error)
 
     async def _page(self, execution_id: UUID, run_id: str, token: bytes, batches: int) -> Page:
         request = GetWorkflowExecutionHistoryReverseRequest(

@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from psycopg import Error as DriverError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -276,7 +276,8 @@ class Mirror:
             logging.WARNING if is_outage else logging.ERROR,
             "mirror: %s: %s",
             what,
-            error,
+            # What PostgreSQL says of a row that it refuses shows the row.
+            type(error.orig).__name__ if isinstance(error, IntegrityError | DataError) else error,
             exc_info=None if is_outage else error,
         )
 

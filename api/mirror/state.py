@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.mirror.events import Event
 from workflows.messages import Outcome, RunState
@@ -26,6 +26,8 @@ class OpenStep(BaseModel):
 
 class State(BaseModel):
     """Everything a projection needs besides the run's first event."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     run: RunState | None = None
     steps: dict[str, OpenStep] = Field(default_factory=dict)

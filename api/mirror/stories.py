@@ -34,9 +34,13 @@ class Stories:
         """Read what resets took back, resets of resets included, and of the run that is mirrored."""
         lines: list[LogRow] = []
         waiting, done = [reset for chapter in story for reset in chapter.resets], set[tuple[str, int]]()
-        if mirrored and mirrored not in {chapter.run_id for chapter in story}:
-            waiting += await self._passed_over(execution_id, mirrored)
-        while waiting:
+        read = {chapter.run_id for chapter in story} | {""}
+        while waiting or mirrored not in read:
+            if not waiting:
+                # Nothing that counts was made of it.
+                read.add(mirrored)
+                waiting += await self._passed_over(execution_id, mirrored)
+                continue
             reset = waiting.pop()
             place = (reset.base_run_id, reset.id)
             if place in done:
@@ -44,6 +48,7 @@ class Stories:
             done.add(place)
             with suppress(UnknownRun):
                 base = await self._with_what_followed(execution_id, reset.base_run_id)
+                read |= {chapter.run_id for chapter in base}
                 lines += superseded(execution_id, base, reset, verbose=self._verbose)
                 waiting += [earlier for chapter in base for earlier in chapter.resets]
         return lines

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.mirror.events import Event, RunEnded, Started, WasReset
@@ -20,7 +19,7 @@ HEAVY = 50
 
 
 class Overtaken(Exception):
-    """Another mirror moved the cursor first; nothing was written."""
+    """Another transaction came first, another mirror's or one that deleted a node; nothing was written."""
 
 
 class Foreign(Exception):
@@ -105,11 +104,7 @@ async def write(session: AsyncSession, track: Track, old: Position | None) -> No
         steps=[plain(row) for row in changes.steps.values()],
         logs=lines[: logs.AT_ONCE],
     )
-    try:
-        moved = await mirrors.write(session, *ids, old=old, page=page)
-    except IntegrityError as error:
-        raise Foreign from error
-    if not moved:
+    if not await mirrors.write(session, *ids, old=old, page=page):
         raise Overtaken
     rest = [{**line, "execution_id": str(track.execution_id)} for line in lines[logs.AT_ONCE :]]
     await logs.add(session, track.workspace_id, rest, source="history")

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 router = APIRouter(include_in_schema=False)
 
 SCOPE = "codec:decode"
+MOST = 200
+"""Payloads in a request."""
 OURS = ("same-origin", "none")
 """How a browser says that a request comes from our own page, or was typed."""
 WRONG = "This is no API key that may decode payloads: it needs the scope codec:decode."
@@ -35,10 +37,7 @@ WRONG = "This is no API key that may decode payloads: it needs the scope codec:d
 async def payloads_decode(request: Request, platform: OurPlatform) -> Response:
     """Decode what is the caller's workspace's; the rest comes back as it was."""
     reader = await _reader(request, platform)
-    wait = platform.decodes.take(reader.api_key_id or reader.user_id)
-    if wait:
-        raise errors.TooManyRequests(retry_after=math.ceil(wait))
-    asked = _parsed(getattr(request.state, "json", None))
+    asked = _taken(request, platform, reader)
     answer = [await _decoded(platform, reader, payload) for payload in asked.payloads]
     opened = sum(new is not old for new, old in zip(answer, asked.payloads, strict=True))
     log.info(
@@ -58,8 +57,7 @@ async def payloads_encode(request: Request, platform: OurPlatform) -> Response:
     To encrypt it would take the key of the run's workspace, which nobody names here; with another one the run
     could not go on.
     """
-    await _reader(request, platform)
-    asked = _parsed(getattr(request.state, "json", None))
+    asked = _taken(request, platform, await _reader(request, platform))
     return JSONResponse({"payloads": [MessageToDict(payload) for payload in asked.payloads]})
 
 
@@ -149,6 +147,25 @@ async def _by_cookie(request: Request, platform: Platform) -> Caller | None:
 def _check_site(request: Request) -> None:
     if request.headers.get("sec-fetch-site", OURS[0]) not in OURS:
         raise errors.OriginRefused("Log in on this site's own page.")
+
+
+def _taken(request: Request, platform: Platform, reader: Caller) -> Payloads:
+    """Read what is asked for, if there are not too many: each may cost a look into the database."""
+    body = getattr(request.state, "json", None)
+    given = body.get("payloads") if isinstance(body, dict) else None
+    count = len(given) if isinstance(given, list) else 0
+    wait = platform.decodes.take(reader.api_key_id or reader.user_id, count=min(max(count, 1), MOST))
+    if wait:
+        raise errors.TooManyRequests(retry_after=math.ceil(wait))
+    if count > MOST:
+        detail = errors.Detail(
+            code="too_many",
+            message=f"{count} payloads are more than {MOST}.",
+            pointer="/payloads",
+            remedy=f"Send them in requests of {MOST} at most.",
+        )
+        raise errors.Invalid(f"At most {MOST} payloads fit into a request.", errors=[detail])
+    return _parsed(body)
 
 
 def _parsed(body: Any) -> Payloads:

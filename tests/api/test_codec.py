@@ -171,20 +171,51 @@ async def test_only_the_web_uis_preflight_is_answered_well(anonymous: httpx.Asyn
     assert "access-control-allow-origin" not in other.headers
 
 
+@pytest.mark.parametrize(
+    ("path", "sizes", "statuses"),
+    [
+        ("decode", [1, 1, 0, 1], [200, 200, 200, 429]),
+        ("decode", [3, 1], [200, 429]),
+        ("encode", [2, 2], [200, 429]),
+    ],
+)
 async def test_a_flood_is_told_when_to_come_back(
-    database: Database, starter: Recorder, config: Config, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    starter: Recorder,
+    config: Config,
+    acme: Tenant,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    sizes: list[int],
+    statuses: list[int],
 ):
+    """Payloads count, not requests; an empty request counts as one."""
     monkeypatch.setattr("api.deps.DECODES", 3)
     async with speaking(create_app(database, starter, config=config), acme.token) as client:
-        answers = [await decode(client, PLAIN) for _ in range(5)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        bodies = [{"payloads": PLAIN["payloads"] * size} for size in sizes]
+        answers = [await client.post(f"/codec/{path}", json=body) for body in bodies]
+    assert [answer.status_code for answer in answers] == statuses
     assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("path", ["decode", "encode"])
+async def test_a_request_takes_so_many_payloads_and_says_so(acme: Tenant, path: str):
+    for count, status in ((200, 200), (201, 422)):
+        body = {"payloads": [{"data": ""}] * count}
+        answer = await acme.client.post(f"/codec/{path}", json=body)
+        assert answer.status_code == status
+    problem = answer.json()
+    assert "200 payloads" in problem["detail"]
+    assert problem["errors"][0]["pointer"] == "/payloads"
 
 
 def test_an_allowance_fills_again_and_forgets_who_is_gone():
     now = [0.0]
     allowance = Allowance(burst=2, per_second=4, callers=2, clock=lambda: now[0])
     assert [allowance.take("a") for _ in range(3)] == [0, 0, 0.25]
+    assert allowance.take("several", count=2) == 0
+    assert allowance.take("several", count=2) == 0.5
     now[0] += 0.25
     assert allowance.take("a") == 0
     assert allowance.take("b") == allowance.take("c") == 0

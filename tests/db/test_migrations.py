@@ -60,6 +60,27 @@ def test_checks_and_keys_of_the_models_stand_in_the_database(connection: Connect
     assert found == wanted
 
 
+def test_rows_that_were_there_are_checked_after_the_migrations_and_not_under_their_locks(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+):
+    name = sql.Identifier("migrate_and_validate")
+    postgres.execute(sql.SQL("CREATE DATABASE {}").format(name))
+    url = postgres.url("migrate_and_validate", user="postgres")
+    unvalidated = "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE NOT convalidated"
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(migrate, "_validate", lambda connection: None)
+            migrate.upgrade(url)
+        with psycopg.connect(plain(url)) as connection:
+            found = connection.execute(unvalidated).fetchall()
+        assert ("execution_logs", "execution_logs_source_check") in found
+        migrate.upgrade(url)
+        with psycopg.connect(plain(url)) as connection:
+            assert connection.execute(unvalidated).fetchall() == []
+    finally:
+        postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
 def test_every_table_of_the_erd_is_there(connection: Connection):
     erd = [
         "users",

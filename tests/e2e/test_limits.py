@@ -34,7 +34,9 @@ async def limit(house: House, per_second: float | None) -> None:
             await house.world.limits.look(house.temporal, task_queue=task_queue)
 
 
-async def test_while_all_mail_is_held_none_goes_out_and_afterwards_all_of_it_does(house: House):
+async def test_while_all_mail_is_held_none_goes_out_and_afterwards_all_of_it_does(
+    house: House, caplog: pytest.LogCaptureFixture
+):
     workflow = await house.workflow(MAIL)
     await limit(house, FOR_EVER)
     runs = [await house.submit(workflow, {"email": f"ada{n}@example.com"}) for n in range(3)]
@@ -57,6 +59,9 @@ async def test_while_all_mail_is_held_none_goes_out_and_afterwards_all_of_it_doe
         step = (await house.steps(execution_id))["mail"]
         # What the limit put off was no attempt: the one that the node allows was left.
         assert (step["status"], step["attempt"], step["error"]) == ("completed", 1, None)
+        lines = (await ok(house.api.get(f"/v1/executions/{execution_id}/logs"))).json()["data"]
+        assert [line["message"] for line in lines if line["message"].startswith("Attempt")] == []
+    assert "Completing activity as failed" not in caplog.text
     assert len(house.catcher.messages()) == len(runs)
 
 

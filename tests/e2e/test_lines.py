@@ -21,6 +21,7 @@ from tests.e2e.target import Target
 
 pytestmark = pytest.mark.anyio
 
+CANARY = "canary-ada@example.com"
 SDKS = "Completing activity as failed"
 
 
@@ -74,18 +75,31 @@ async def test_every_line_about_a_run_names_its_workspace_execution_and_step(
     assert all("request_id" in line for line in found if line["event"] == "request")
 
 
+async def test_a_step_that_fails_puts_nothing_of_a_person_into_the_log(house: House, written: io.StringIO):
+    named = node("named", "ACTION_SET_LEAD_STATUS", status=CANARY)
+    won = node("won", "ACTION_SET_LEAD_STATUS", status="WON", allowedFrom=["NEW"], onConflict="fail")
+    drawn = graph(node("start", "TRIGGER_FORM"), named, won, edge("start", "named"), edge("named", "won"))
+    run = await house.submit(await house.workflow(drawn), {"email": "ada@example.com"})
+    assert (await house.ended(run))["status"] == "failed"
+    error = (await house.steps(run))["won"]["error"]
+    assert CANARY in error["message"]
+    (line,) = [line for line in read(written) if line["event"] == SDKS]
+    assert line["error"] == error["type"]
+    assert CANARY not in written.getvalue()
+
+
 async def test_a_line_of_the_mirror_names_its_run(
     house: House, written: io.StringIO, temporal_client: Client
 ):
     unreadable = uuid7()
     name = f"execution-{unreadable}"
-    await temporal_client.start_workflow(
-        "ExecutionWorkflow", "no input of ours", id=name, task_queue="nobody"
-    )
+    await temporal_client.start_workflow("ExecutionWorkflow", {"graph": CANARY}, id=name, task_queue="nobody")
     house.mirror.hint(unreadable)
     deadline = asyncio.get_running_loop().time() + 30
     while not (found := [line for line in read(written) if line["event"].startswith("mirror: look")]):
         assert asyncio.get_running_loop().time() < deadline, read(written)
         await asyncio.sleep(0.05)
     assert {line["execution_id"] for line in found} == {str(unreadable)}
+    assert "ValidationError" in found[0]["exception"]
+    assert CANARY not in written.getvalue()
     await temporal_client.get_workflow_handle(name).terminate()

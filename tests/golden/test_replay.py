@@ -1,5 +1,6 @@
 """What ran yesterday runs on today's code: every golden history is replayed under both sandbox policies."""
 
+import base64
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from temporalio import workflow
+from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 import worker
@@ -31,6 +33,24 @@ def runner(request: pytest.FixtureRequest) -> Replayer:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 async def test_every_golden_history_replays(path: Path, runner: Replayer):
     await replay(path, runner)
+
+
+async def test_an_update_that_was_accepted_with_more_than_is_read_today_replays(runner: Replayer):
+    history = json.loads((corpus.FOLDER / "controlled.json").read_text())
+    changed = 0
+    for event in history["events"]:
+        for payload in (
+            event.get("workflowExecutionUpdateAcceptedEventAttributes", {})
+            .get("acceptedRequest", {})
+            .get("input", {})
+            .get("args", {})
+            .get("payloads", [])
+        ):
+            command = json.loads(base64.b64decode(payload["data"]))
+            payload["data"] = base64.b64encode(json.dumps({**command, "reason": "x"}).encode()).decode()
+            changed += 1
+    assert changed
+    await runner.replay_workflow(WorkflowHistory.from_json("execution", history))
 
 
 @pytest.mark.parametrize("name", corpus.executable())

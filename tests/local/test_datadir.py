@@ -39,9 +39,15 @@ def test_two_machines_have_two_keys(tmp_path):
 
 
 def test_what_an_up_tells_its_processes_counts_where_nothing_else_is_set(tmp_path):
-    told = {"FLOWTRACK_API_PORT": "1"}
+    told = {"FLOWTRACK_API_PORT": "1", "FLOWTRACK_DATABASE_URL": "postgresql://here/x"}
     assert datadir.variables(tmp_path, {}) == {}
     datadir.keep(tmp_path / datadir.ENVIRONMENT, told)
     assert stat.S_IMODE((tmp_path / datadir.ENVIRONMENT).stat().st_mode) == 0o600
     assert datadir.variables(tmp_path, {"HOME": "/"}) == told
     assert datadir.variables(tmp_path, {"FLOWTRACK_DATABASE_URL": "postgresql://elsewhere/x"}) == {}
+    # Whoever sets one thing, or the same database, still means this installation.
+    mine = {"FLOWTRACK_SMTP_URL": "smtp://mine", "FLOWTRACK_API_PORT": "2"}
+    assert datadir.variables(tmp_path, mine) == {"FLOWTRACK_DATABASE_URL": "postgresql://here/x"}
+    assert datadir.variables(tmp_path, {"FLOWTRACK_DATABASE_URL": "postgresql://here/x"}) == {
+        "FLOWTRACK_API_PORT": "1"
+    }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from telemetry import lines
@@ -73,3 +74,29 @@ def test_what_lies_below_the_level_is_not_written(written: io.StringIO):
     structlog.get_logger().debug("quiet")
     logging.getLogger("x").debug("quiet")
     assert read(written) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "named", "where"),
+    [
+        (ApplicationError("canary", type="refused"), "refused", False),
+        (ApplicationError("canary"), "ApplicationError", False),
+        (ValueError("canary"), "ValueError", True),
+    ],
+)
+def test_a_failed_attempt_is_told_by_its_type_and_place_and_not_in_its_words(
+    written: io.StringIO, error: Exception, named: str, where: bool
+):
+    def fail() -> None:
+        try:
+            raise error
+        except Exception:
+            # As the SDK does (temporalio/worker/_activity.py).
+            activity.logger.warning("failed", exc_info=True, extra={lines.SORT: "ActivityFailure"})
+
+    ActivityEnvironment().run(fail)
+    (line,) = read(written)
+    assert line["error"] == named
+    assert ("in fail" in line.get("exception", "")) is where
+    assert "canary" not in written.getvalue()
+    assert lines.SORT not in line

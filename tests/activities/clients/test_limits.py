@@ -128,10 +128,13 @@ async def test_a_limit_stretches_what_waits_in_the_queue(temporal_client: Client
 
 async def test_a_limit_for_each_workspace_leaves_the_others_alone(temporal_client: Client, task_queue: str):
     ada, bob, vendor = uuid4(), uuid4(), Vendor()
-    await limit(temporal_client, task_queue, None, 2)
+    # Held until all are there: whose come late would come last.
+    await limit(temporal_client, task_queue, 0, 2)
     async with working(temporal_client, task_queue, vendor):
         many = await deliveries(temporal_client, task_queue, 10, ada)
         few = await deliveries(temporal_client, task_queue, 2, bob)
+        await until(temporal_client, task_queue, lambda found: found.backlog == 12)
+        await limit(temporal_client, task_queue, None, 2)
         for handle in [*few, *many]:
             await handle.result()
     assert vendor.of(ada)[-1] - vendor.of(ada)[0] >= 3

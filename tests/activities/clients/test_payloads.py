@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from uuid import UUID
 
 import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.api.common.v1 import Payload
@@ -16,16 +18,25 @@ from temporalio.exceptions import ApplicationError
 from activities.clients import payloads
 from activities.clients.keyring import KeyGone, Keyring
 from activities.clients.payloads import Unreadable
+from api.mirror.state import State
 from db import payload_keys
 from db.session import Database
 from tests.budgets.counting import transactions
 from tests.db.conftest import Place, Superuser, here, superuser, there
+from workflows import messages
+from workflows.fields import Answers
 
 __all__ = ["here", "superuser", "there"]
 pytestmark = pytest.mark.anyio
 
 MASTER = bytes(range(32))
 CANARY = "canary-ada@example.com"
+
+
+def models_of(module: ModuleType) -> list[type[BaseModel]]:
+    """List the models that a module defines."""
+    found = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, BaseModel)]
+    return [each for each in found if each.__module__ == module.__name__]
 
 
 @dataclass
@@ -115,6 +126,35 @@ async def test_an_unknown_key_is_an_error_that_names_no_workspace(side, here):
     for name in (b"", b"\xff", b"x" * 500, UUID(int=7).hex.encode(), b"installation-00000000"):
         with pytest.raises(KeyGone):
             await side.of("run-1").decode([Payload(metadata={**sealed.metadata, "key": name})])
+
+
+async def test_a_keys_name_is_read_in_the_one_form_in_which_it_is_written(side, here, database):
+    sealed = await written(side, here)
+    name = sealed.metadata["key"].decode()
+    odd = [
+        name.upper(),
+        f"{{{name}}}",
+        f"urn:uuid:{name}",
+        str(UUID(name)),
+        f"{name}\n",
+        "７" * 32,
+        "no name",
+    ]
+    with transactions(database) as begun:
+        for other in [spelt for spelt in odd if spelt != name]:
+            with pytest.raises(KeyGone):
+                await side.keyring.reading(other)
+    assert begun == []
+    assert side.keyring.held == 1
+    assert not side.keyring._missing
+    assert (await side.keyring.reading(name)).name == name
+
+
+@pytest.mark.parametrize("model", [*models_of(messages), State, Answers], ids=lambda model: model.__name__)
+def test_an_error_about_what_was_read_does_not_show_it(model: type[BaseModel]):
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(model).validate_json(f'["{CANARY}"]')
+    assert CANARY not in str(refused.value)
 
 
 async def test_failures_keep_their_type_in_the_clear_and_nothing_else(side, here):

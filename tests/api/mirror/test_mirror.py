@@ -14,6 +14,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.interceptors import MirrorInterceptor
+from api.metrics import Metrics
 from api.mirror.mirror import Mirror
 from api.mirror.pace import Pace
 from db.models import WorkflowExecution
@@ -42,36 +43,51 @@ async def mirroring(mirror: Mirror) -> AsyncIterator[Mirror]:
             await task
 
 
-async def becomes(
-    runs: Runs, handle: WorkflowHandle[Any, Any], status: str, *, seconds: float = 15
-) -> WorkflowExecution:
+async def becomes(runs: Runs, handle: WorkflowHandle[Any, Any], status: str) -> WorkflowExecution:
     """Wait for an execution's status."""
 
     async def there() -> WorkflowExecution | None:
         row = await runs.row(id_of(handle))
         return row if row.status == status else None
 
-    found: WorkflowExecution = await until(there, seconds=seconds)
+    found: WorkflowExecution = await until(there)
     return found
 
 
-async def test_hints_of_the_worker_bring_rows_without_a_sweep(idle: Runs, database_url: str):
+async def hears(admin_url: str) -> None:
+    """Wait until the mirror listens for hints."""
+    listening = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flowtrack mirror'"
+        " AND datname = current_database() AND query LIKE 'LISTEN %' AND state = 'idle'"
+    )
+
+    async def there() -> bool:
+        async with await psycopg.AsyncConnection.connect(plain(admin_url)) as admin:
+            found = await (await admin.execute(listening)).fetchone()
+        return bool(found and found[0])
+
+    await until(there)
+
+
+async def test_hints_of_the_worker_bring_rows_without_a_sweep(idle: Runs, database_url: str, admin_url: str):
     interceptor = MirrorInterceptor(idle.database)
     mirror = Mirror(idle.client, idle.database, database_url=database_url, pace=HINTED)
     async with mirroring(mirror), interceptor.sending():
-        await asyncio.sleep(0.3)
+        await hears(admin_url)
         async with workers(idle.client, idle.task_queue, idle.doings, interceptors=[interceptor]):
             handle = await idle.start(LINE)
-            await becomes(idle, handle, "completed", seconds=3)
+            await becomes(idle, handle, "completed")
             sleeper = await idle.start(SLEEPER)
-            await becomes(idle, sleeper, "waiting", seconds=3)
+            await becomes(idle, sleeper, "waiting")
 
 
-async def test_a_reset_right_after_the_close_is_looked_at_by_the_workers_hint(idle: Runs, database_url: str):
+async def test_a_reset_right_after_the_close_is_looked_at_by_the_workers_hint(
+    idle: Runs, database_url: str, admin_url: str
+):
     interceptor = MirrorInterceptor(idle.database)
     mirror = Mirror(idle.client, idle.database, database_url=database_url, pace=HINTED)
     async with mirroring(mirror), interceptor.sending():
-        await asyncio.sleep(0.3)
+        await hears(admin_url)
         async with workers(idle.client, idle.task_queue, idle.doings, interceptors=[interceptor]):
             handle = await idle.start(LINE)
             await becomes(idle, handle, "completed")
@@ -89,10 +105,10 @@ async def test_a_hint_of_the_api_shows_what_it_did(runs: Runs, database_url: str
     async with mirroring(mirror):
         handle = await runs.start(SLEEPER)
         mirror.hint(id_of(handle))
-        await becomes(runs, handle, "waiting", seconds=3)
+        await becomes(runs, handle, "waiting")
         await handle.terminate(reason="stop")
         mirror.hint(id_of(handle))
-        row = await becomes(runs, handle, "failed", seconds=2)
+        row = await becomes(runs, handle, "failed")
         assert row.status_reason == "terminated"
 
 
@@ -159,11 +175,17 @@ async def test_without_temporal_the_mirror_waits_and_says_so_once(
 ):
     away = await Client.connect(f"127.0.0.1:{free()}", lazy=True, data_converter=pydantic_data_converter)
     handle = await runs.start(LINE)
-    mirror = Mirror(away, runs.database, database_url=database_url, pace=SWEEPING)
+    metrics = Metrics()
+    mirror = Mirror(away, runs.database, database_url=database_url, pace=SWEEPING, metrics=metrics)
+
+    async def tried_again() -> bool:
+        failed = metrics.registry.get_sample_value("flowtrack_mirror_looks_total", {"found": "failed"})
+        return (failed or 0) >= 3
+
     with caplog.at_level(logging.WARNING, logger="api.mirror.mirror"):
         async with mirroring(mirror):
             mirror.hint(id_of(handle))
-            await asyncio.sleep(1.5)
+            await until(tried_again)
     assert len(caplog.records) == 1
     assert (await runs.row(id_of(handle))).status == "queued"
 

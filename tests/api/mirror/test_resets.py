@@ -76,6 +76,30 @@ async def test_what_a_reset_took_back_is_told_by_the_log(runs: Runs):
     assert hidden.data["output"] == "***"
 
 
+async def test_what_a_reset_kept_is_not_told_as_taken_back(runs: Runs):
+    drawn = graph(
+        START,
+        node("a", "ACTION_SEND_EMAIL", does={"fails": 1}, config={"retry": {"initialSeconds": 0.1}}),
+        node("b", label="Second"),
+        edges=["start>a", "a>b"],
+    )
+    handle = await runs.start(drawn)
+    await handle.result()
+    assert (await runs.follower.look(id_of(handle))).closed
+    (*_, last) = [
+        event.event_id
+        async for event in handle.fetch_history_events()
+        if event.HasField("workflow_task_completed_event_attributes")
+    ]
+    await ended(runs, handle, await reset(runs, handle, to_event=last))
+    assert (await runs.follower.look(id_of(handle))).closed
+    told = {message for _, message in await superseded(runs, handle)}
+    assert told == {"Second completed: superseded by a reset", "Run completed"}
+    everything = await runs.everything(id_of(handle))
+    assert await forgetful(runs).rebuild(id_of(handle))
+    assert await runs.everything(id_of(handle)) == everything
+
+
 async def test_rows_are_rebuilt_also_when_the_run_that_was_reset_is_gone(forgettable: Runs):
     runs = forgettable
     handle = await runs.start(LINE)
