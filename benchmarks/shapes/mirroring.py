@@ -2,7 +2,8 @@
 
 import asyncio
 
-from activities.clients import temporal
+from activities.clients import payloads, temporal
+from activities.clients.keyring import Keyring
 from api.mirror.mirror import Mirror
 from db.session import Database
 from settings import load
@@ -12,7 +13,10 @@ async def main() -> None:
     """Mirror until killed, with what the environment points to."""
     settings = load()
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    client = await temporal.connect(settings.temporal_address, settings.temporal_namespace)
+    converter = payloads.converter(Keyring(database, settings.master_key_bytes))
+    client = await temporal.connect(
+        settings.temporal_address, settings.temporal_namespace, data_converter=converter
+    )
     await Mirror(client, database, database_url=settings.database_url).run()
 
 

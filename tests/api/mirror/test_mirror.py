@@ -156,16 +156,25 @@ async def test_a_mirror_that_is_killed_is_succeeded_by_another(runs: Runs, datab
 
 async def test_a_lost_connection_for_hints_is_made_again(runs: Runs, database_url: str, admin_url: str):
     mirror = Mirror(runs.client, runs.database, database_url=database_url, pace=HINTED)
-    listeners = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+    listeners = (
+        "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = %s AND datname = current_database()"
+    )
+    known: set[int] = set()
 
     async def cut() -> bool:
+        """Cut a connection that was not cut before."""
         async with await psycopg.AsyncConnection.connect(plain(admin_url), autocommit=True) as admin:
-            return bool(await (await admin.execute(listeners, ["flowtrack mirror"])).fetchall())
+            found = await (await admin.execute(listeners, ["flowtrack mirror"])).fetchall()
+        new = {pid for pid, _ in found} - known
+        known.update(new)
+        return bool(new)
 
     async with mirroring(mirror):
         await until(cut)
         # Whatever happened meanwhile is found without a hint.
         handle = await runs.start(LINE)
+        await handle.result()
         await until(cut)
         await becomes(runs, handle, "completed")
 
