@@ -73,7 +73,7 @@ async def test_whatever_happens_to_a_lead_wakes_the_run_that_waits_for_it(house:
     assert output["events"]["status_changed"]["data"]["to"] == "WON"
     # They go once they are carried, which the run's end need not wait for.
     async with asyncio.timeout(15):
-        while await house.rows("SELECT * FROM event_wakes"):  # noqa: ASYNC110 - rows have no event
+        while await house.rows("SELECT * FROM event_wakes"):
             await asyncio.sleep(0.1)
 
 
