@@ -182,6 +182,7 @@ def _add_limits(verb: argparse.ArgumentParser) -> None:
     from local import limits as told
 
     told.add_arguments(verb)
+    _add_installation(verb)
     verb.set_defaults(verb=limits)
 
 
@@ -383,14 +384,13 @@ def limits(chosen: argparse.Namespace) -> int:
 
     from activities.clients.limits import Unsupported
     from local import limits as told
-    from settings import load
 
     try:
         wanted = told.wanted(chosen)
     except ValueError as wrong:
         print(f"flowtrack limits: {wrong}", file=sys.stderr)
         return 2
-    settings = load()
+    settings = _installation(chosen.data_dir)
     try:
         found = asyncio.run(_limit(settings, chosen.queue, wanted, chosen.reason))
     except Unsupported as old:

@@ -21,9 +21,9 @@ async def run(step: Step, world: World) -> Outcome:
     since = entered if is_late else step.given.began_at or entered
     types = {awaited.type for awaited in config.events}
     heard = [event for event in step.given.heard if event.type in types]
-    said = [event for event in heard if event.id is None and event.at >= since]
+    said = [event for event in heard if _row(event) is None and event.at >= since]
     # What it was told of counts, although it may have happened while the run waited to be started.
-    told = () if is_late else [UUID(event.id) for event in heard if event.id is not None]
+    told = () if is_late else [row for event in heard if (row := _row(event)) is not None]
     lead, happened = await _happened(step, world, types, since, told)
     scope = {**step.scope, "lead": lead}
     return weigh(config, [*said, *happened], scope=scope, entered_at=entered, now=step.now, zone=step.zone)
@@ -37,6 +37,14 @@ def simulate(step: Step) -> Outcome:
     heard = [event for event in step.given.heard if event.at >= since]
     scope = {**step.scope, "lead": imagined.given(step).lead or {}}
     return weigh(config, heard, scope=scope, entered_at=entered, now=step.now, zone=step.zone)
+
+
+def _row(event: Heard) -> UUID | None:
+    """Tell which lead event this is; what somebody typed by hand is none, whatever it is called."""
+    try:
+        return None if event.id is None else UUID(event.id)
+    except ValueError:
+        return None
 
 
 async def _happened(

@@ -1,14 +1,17 @@
 """Waiting: what happens to a lead wakes its runs, and a run that slept knows the lead as it is by then."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from activities.clients.runs import workflow_id_of
 from db import leads
 from tests.e2e.graphs import chain, node
 from tests.e2e.house import EMAIL, House, ok
+from workflows.messages import Heard
 
 pytestmark = pytest.mark.anyio
 
@@ -141,3 +144,15 @@ async def test_of_two_events_at_once_the_earlier_wins_and_one_before_the_wait_co
     race = steps["race"]["output_data"]
     assert steps["race"]["handle"] == f"event_{first[1]['event_type'].lower()}"
     assert len(race["events"]) == 1
+
+
+async def test_an_event_that_somebody_sends_by_hand_counts_whatever_it_is_called(house: House):
+    workflow = await house.workflow(chain(form(), wait("CALLED")))
+    execution_id = await house.submit(workflow, {"email": "ada@example.com"})
+    await waiting(house, execution_id)
+
+    run = house.temporal.get_workflow_handle(workflow_id_of(execution_id))
+    await run.signal("event", Heard(type="CALLED", at=datetime.now(UTC), id="by hand"))
+
+    assert (await house.ended(execution_id))["status"] == "completed"
+    assert set((await house.steps(execution_id))["wait"]["output_data"]["events"]) == {"called"}
