@@ -65,9 +65,12 @@ def _all_have_examples(model: dict[str, Any]) -> bool:
 
 async def test_every_reference_leads_somewhere(app: FastAPI):
     document = app.openapi()
-    for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document)):
+    references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))
+    assert references
+    for reference in references:
         place: Any = document
         for part in reference.split("/"):
+            assert part in place, reference
             place = place[part]
 
 

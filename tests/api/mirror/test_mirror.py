@@ -69,35 +69,36 @@ async def hears(admin_url: str) -> None:
     await until(there)
 
 
-async def test_hints_of_the_worker_bring_rows_without_a_sweep(idle: Runs, database_url: str, admin_url: str):
+@asynccontextmanager
+async def hinting(idle: Runs, database_url: str, admin_url: str) -> AsyncIterator[None]:
+    """Run a worker that hints, and a mirror that hears it and sweeps for nothing."""
     interceptor = MirrorInterceptor(idle.database)
     mirror = Mirror(idle.client, idle.database, database_url=database_url, pace=HINTED)
     async with mirroring(mirror), interceptor.sending():
         await hears(admin_url)
         async with workers(idle.client, idle.task_queue, idle.doings, interceptors=[interceptor]):
-            handle = await idle.start(LINE)
-            await becomes(idle, handle, "completed")
-            sleeper = await idle.start(SLEEPER)
-            await becomes(idle, sleeper, "waiting")
+            yield
+
+
+async def test_hints_of_the_worker_bring_rows_without_a_sweep(idle: Runs, database_url: str, admin_url: str):
+    async with hinting(idle, database_url, admin_url):
+        assert await becomes(idle, await idle.start(LINE), "completed")
+        assert await becomes(idle, await idle.start(SLEEPER), "waiting")
 
 
 async def test_a_reset_right_after_the_close_is_looked_at_by_the_workers_hint(
     idle: Runs, database_url: str, admin_url: str
 ):
-    interceptor = MirrorInterceptor(idle.database)
-    mirror = Mirror(idle.client, idle.database, database_url=database_url, pace=HINTED)
-    async with mirroring(mirror), interceptor.sending():
-        await hears(admin_url)
-        async with workers(idle.client, idle.task_queue, idle.doings, interceptors=[interceptor]):
-            handle = await idle.start(LINE)
-            await becomes(idle, handle, "completed")
-            run_id = await reset(idle, handle)
+    async with hinting(idle, database_url, admin_url):
+        handle = await idle.start(LINE)
+        await becomes(idle, handle, "completed")
+        run_id = await reset(idle, handle)
 
-            async def replaced() -> bool:
-                row = await idle.row(id_of(handle))
-                return (row.temporal_run_id, row.status) == (run_id, "completed")
+        async def replaced() -> bool:
+            row = await idle.row(id_of(handle))
+            return (row.temporal_run_id, row.status) == (run_id, "completed")
 
-            await until(replaced)
+        assert await until(replaced)
 
 
 async def test_a_hint_of_the_api_shows_what_it_did(runs: Runs, database_url: str):
@@ -176,7 +177,7 @@ async def test_a_lost_connection_for_hints_is_made_again(runs: Runs, database_ur
         handle = await runs.start(LINE)
         await handle.result()
         await until(cut)
-        await becomes(runs, handle, "completed")
+        assert await becomes(runs, handle, "completed")
 
 
 async def test_without_temporal_the_mirror_waits_and_says_so_once(
