@@ -2,15 +2,11 @@
 
 import asyncio
 import signal
-import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_loader
-from types import CodeType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -21,8 +17,17 @@ from temporalio.bridge.proto.workflow_completion import WorkflowActivationComple
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.converter import DataConverter, StorageDriverStoreContext, WorkflowSerializationContext
-from temporalio.worker import Worker, WorkerDeploymentConfig, WorkflowInstance, WorkflowInstanceDetails
+from temporalio.worker import (
+    Worker,
+    WorkerDeploymentConfig,
+    WorkflowInstance,
+    WorkflowInstanceDetails,
+    WorkflowRunner,
+)
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker.workflow_sandbox._importer import Importer
+from temporalio.worker.workflow_sandbox._restrictions import RestrictionContext
+from temporalio.worker.workflow_sandbox._runner import _Instance
 
 from activities.begin import Begin
 from activities.clients import addresses, http, payloads, schedules, smtp, temporal
@@ -66,44 +71,47 @@ PURE = tuple(
     f"workflows.{name}"
     for name in ("control", "failures", "graph", "kin", "messages", "nodetype", "room", "run", "scopes")
 )
-"""What the workflow files import. It comes, with all that it imports itself, once from outside instead of
-again for every run (1 ms against 25 ms); that it is pure the strict runner shows, which passes nothing."""
+"""What the workflow files import. It comes, with all that it imports itself, from outside; that it is pure is
+shown by the strict runner, which passes nothing."""
 
 
-class Compiled(SourceFileLoader):
-    """Keeps a module's code, as the sandbox imports the workflow files anew for every run (ADR 0010)."""
-
-    code: CodeType | None = None
-
-    def get_code(self, fullname: str) -> CodeType | None:
-        """Compile the module, once."""
-        self.code = self.code or super().get_code(fullname)
-        return self.code
+class Watch(threading.local, RestrictionContext):
+    """Whether a workflow runs, in each thread: runs share what was imported, not when they are watched."""
 
 
-class WorkflowFiles(MetaPathFinder):
-    """Finds the files that hold workflows, each by a loader that stays."""
+class _Run(_Instance):
+    """One run in the sandbox, over modules that were imported there before."""
 
-    def __init__(self) -> None:
-        names = {workflow.__module__ for workflow in WORKFLOWS}
-        self._loaders = {name: Compiled(name, str(sys.modules[name].__file__)) for name in names}
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        """Answer for these files alone."""
-        loader = self._loaders.get(fullname)
-        return None if loader is None else spec_from_loader(fullname, loader)
+    def __init__(self, det: WorkflowInstanceDetails, runner: type[WorkflowRunner], shared: Importer) -> None:
+        self.instance_details, self.runner_class, self.importer = det, runner, shared
+        self._current_thread_id = None
+        self.globals_and_locals = {"__file__": "workflow_sandbox.py"}
+        self._create_instance()
 
 
+@dataclass(frozen=True)
 class Sandbox(SandboxedWorkflowRunner):
     """The SDK's sandbox, entered for the workflow's own code alone.
 
     The SDK enters it six times more for each payload, to ask in which context the payload is to be converted.
     Our codec asks whose workflow it is and no more (ADR 0020), which is known outside (ADR 0010).
+    The SDK also imports the workflow's file again for every run; here only a strict one does.
     """
+
+    is_strict: bool = False
+    importers: dict[str, Importer] = field(default_factory=dict)
+    """What each workflow file imported, itself included."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """Build the sandboxed workflow of one run."""
-        return _Sandboxed(super().create_instance(det), det)
+        inside = super().create_instance(det) if self.is_strict else self._shared(det)
+        return _Sandboxed(inside, det)
+
+    def _shared(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        name = det.defn.cls.__module__
+        if name not in self.importers:
+            self.importers[name] = Importer(self.restrictions, Watch(), workflow_module_name=name)
+        return _Run(det, self.runner_class, self.importers[name])
 
 
 class _Sandboxed(WorkflowInstance):
@@ -149,13 +157,11 @@ def sandbox(*, strict: bool = False) -> SandboxedWorkflowRunner:
     """Return the sandbox policy; a strict one imports even our pure modules again and watches them."""
     # Loaded here, outside: a node type that the first run had to load would be imported inside the sandbox.
     nodes.types()
-    if not any(isinstance(finder, WorkflowFiles) for finder in sys.meta_path):
-        sys.meta_path.insert(0, WorkflowFiles())
     policy = workflow.SandboxImportNotificationPolicy
     # The policy that raises means every import that is not on the list, those to be watched too.
     raising = policy.SILENT if strict else policy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
     restrictions = SandboxRestrictions.default.with_passthrough_modules(*(() if strict else PURE))
-    return Sandbox(restrictions=restrictions.with_import_notification_policy(raising))
+    return Sandbox(restrictions.with_import_notification_policy(raising), is_strict=strict)
 
 
 def versioned(build_id: str) -> WorkerDeploymentConfig | None:

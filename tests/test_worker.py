@@ -116,3 +116,15 @@ async def test_a_workflow_that_asks_the_world_is_stopped_on_a_live_worker(
     inside: str, planted: Planted, start
 ):
     assert "Cannot access" in await refusal(await start(planted(inside=inside)))
+
+
+async def test_runs_share_what_their_file_imported_and_each_is_watched(
+    planted: Planted, start, temporal_client: Client
+):
+    inside = "SEEN.append(1)\n        if len(SEEN) > 1: __import__('time').time()"
+    first = await start(planted(top="SEEN = []", inside=inside))
+    assert await first.result() == "ran"
+    second = await temporal_client.start_workflow("Planted", id=f"{first.id}-again", task_queue=first.id)
+    # Imported anew for each run, as the SDK would, the file would have seen nothing yet.
+    assert "Cannot access time.time" in await refusal(second)
+    await second.terminate()
