@@ -3,7 +3,7 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY requirements.txt ./
 RUN python -m venv /app && /app/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
-COPY pyproject.toml README.md flowtrack.py settings.py worker.py examination.py ./
+COPY pyproject.toml README.md flowtrack.py settings.py worker.py serving.py examination.py ./
 COPY api api
 COPY db db
 COPY workflows workflows

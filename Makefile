@@ -3,7 +3,7 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 LOCK   := requirements-dev.txt
-ROOMS  := workflows activities db api local telemetry settings.py worker.py examination.py flowtrack.py tests
+ROOMS  := workflows activities db api local telemetry settings.py worker.py serving.py examination.py flowtrack.py tests
 # Overridable: make PYTHON=/opt/python3.12/bin/python3 run
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)

@@ -15,16 +15,12 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from temporalio.client import Client
-    from temporalio.converter import DataConverter
 
     from activities.clients.limits import Standing
     from settings import Settings
-    from telemetry.numbers import Core
-    from telemetry.traces import Traces
 
 Verb = Callable[[argparse.Namespace], int]
 INTERRUPTED = 130
-VIEWING_POOL = 3
 DEMO = {"email": "demo@flowtrack.localhost", "name": "Demo", "slug": "demo"}
 
 
@@ -215,127 +211,23 @@ def api(chosen: argparse.Namespace) -> int:
     from telemetry import numbers, traces
 
     core = numbers.core(counts=settings.metrics_port is not None)
+    import serving
+
     with traces.tracing(settings.otlp_endpoint, service="flowtrack-api") as traced:
-        asyncio.run(_serve(settings, core, traced))
+        asyncio.run(serving.serve(settings, core, traced))
     return 0
 
 
-async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") -> None:
-    from activities.clients import payloads
-    from activities.clients.keyring import Keyring
-    from activities.clients.limits import Throttle
-    from api import app, server
-    from api.dispatcher import Dispatcher
-    from api.live.describer import Temporals
-    from api.live.hub import Hub
-    from api.metrics import Metrics, Rows
-    from api.mirror.mirror import Mirror
-    from api.mirror.pace import Pace
-    from api.planner import Planner
-    from api.simulation.simulator import Simulator
-    from api.starter import Starter
-    from api.stuck import Detector
-    from api.traffic import Traffic
-    from db.session import Database
-    from telemetry import numbers
-
-    database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    # A pool of its own: what happens beside the requests must not keep a form waiting for a connection.
-    beside = Database(settings.database_url, pool_size=settings.database_pool_size)
-    # Viewers wait for each other.
-    viewing = Database(settings.database_url, pool_size=VIEWING_POOL)
-    metrics = Metrics()
-    for pool, opened in (("requests", database), ("beside", beside)):
-        metrics.watch(pool, opened.engine, size=settings.database_pool_size)
-    metrics.watch("viewing", viewing.engine, size=VIEWING_POOL)
-    keyring = Keyring(beside, settings.master_key_bytes)
-    converter = payloads.converter(keyring)
-    client = await _temporal(settings, converter=converter, traced=traced, watched=True)
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    config = app.Config(
-        public_url=settings.public_url,
-        environment=settings.env,
-        master_key=settings.master_key_bytes,
-        operator_token=settings.operator_secret,
-        temporal_namespace=settings.temporal_namespace,
-        temporal_ui_url=settings.temporal_ui_url,
-        allow_private_destinations=settings.may_reach_private_addresses,
-        version=version(),
-        name=name,
-    )
-    pace = Pace(sweep=settings.mirror_sweep_seconds)
-    traffic = Traffic()
-    mirror = Mirror(
-        client, beside, database_url=settings.database_url, pace=pace, traffic=traffic, metrics=metrics
-    )
-    starter = Starter(
-        beside,
-        client,
-        task_queue=config.task_queue,
-        public_url=config.public_url,
-        hint=mirror.hint,
-        expect=mirror.expect,
-        traffic=traffic,
-        metrics=metrics,
-    )
-    interval = settings.dispatcher_poll_seconds
-    dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
-    detector = Detector(client, beside, metrics=metrics, hint=mirror.hint)
-    hub = Hub(settings.database_url, hint=mirror.hint)
-    tasks = [dispatcher.run, mirror.run, detector.run, hub.run]
-    planner = Planner(beside, client, task_queue=config.task_queue)
-    imagined = await _temporal(settings, settings.simulation_namespace, converter=converter)
-    application = app.create_app(
-        database,
-        starter,
-        config=config,
-        planner=planner,
-        traffic=traffic,
-        simulator=Simulator(imagined, task_queue=config.task_queue),
-        metrics=metrics,
-        tracer=traced.tracer if traced else None,
-        describer=Temporals(client),
-        viewing=viewing,
-        closed=mirror.closed,
-        hub=hub,
-        keyring=keyring,
-        throttle=Throttle(client, task_queue=config.task_queue),
-        lifespan_tasks=tasks,
-    )
-    rows = Rows(beside, metrics.registry)
-    page = numbers.Page(metrics.registry, before=[rows.refresh], core=core)
-    try:
-        async with numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port):
-            await server.serve(application, host=settings.api_host, port=settings.api_port, on_exit=hub.close)
-    finally:
-        await viewing.close()
-        await beside.close()
-        await database.close()
-
-
-async def _temporal(
-    settings: "Settings",
-    namespace: str | None = None,
-    *,
-    converter: "DataConverter | None" = None,
-    traced: "Traces | None" = None,
-    watched: bool = False,
-) -> "Client":
+async def _temporal(settings: "Settings", namespace: str | None = None) -> "Client":
+    """Name Temporal; the client connects when it is first needed, and reads no payload."""
     from activities.clients import temporal
-    from activities.clients.callbacks import Callbacks
 
-    url = settings.closes_url if watched else None
-
-    # Without Temporal the API still takes forms: the client connects when it is first needed.
     return await temporal.connect(
         settings.temporal_address,
         namespace or settings.temporal_namespace,
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
-        interceptors=[traced.interceptor] if traced else [],
         lazy=True,
-        data_converter=converter or temporal.PLAIN,
-        callbacks=Callbacks(url, settings.master_key_bytes) if url else None,
     )
 
 

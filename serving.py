@@ -1,0 +1,170 @@
+"""Builds the API with its dispatcher and mirror, and serves them; what `flowtrack api` runs."""
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+
+from fastapi import FastAPI
+from temporalio.client import Client
+from temporalio.converter import DataConverter
+
+from activities.clients import payloads, temporal
+from activities.clients.callbacks import Callbacks
+from activities.clients.keyring import Keyring
+from activities.clients.limits import Throttle
+from api import app, server
+from api.dispatcher import Dispatcher
+from api.live.describer import Temporals
+from api.live.hub import Hub
+from api.metrics import Metrics, Rows
+from api.mirror.mirror import Mirror
+from api.mirror.pace import Pace
+from api.planner import Planner
+from api.simulation.simulator import Simulator
+from api.starter import Starter
+from api.stuck import Detector
+from api.traffic import Traffic
+from db.session import Database
+from settings import Settings
+from telemetry import numbers
+from telemetry.numbers import Core
+from telemetry.traces import Traces
+
+VIEWING_POOL = 3
+
+
+@dataclass
+class Pools:
+    """The ways into PostgreSQL, apart so that none keeps another waiting."""
+
+    requests: Database
+    beside: Database
+    """For what happens beside the requests: a form shall not wait for it."""
+    viewing: Database
+    """Viewers wait for each other."""
+
+
+@asynccontextmanager
+async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Pools]:
+    """Open the pools, show how full they are, and close them at the end."""
+    sizes = {"requests": settings.database_pool_size, "beside": settings.database_pool_size}
+    sizes["viewing"] = VIEWING_POOL
+    found = {name: Database(settings.database_url, pool_size=size) for name, size in sizes.items()}
+    for name, database in found.items():
+        metrics.watch(name, database.engine, size=sizes[name])
+    try:
+        yield Pools(**found)
+    finally:
+        for database in reversed(found.values()):
+            await database.close()
+
+
+async def connected(
+    settings: Settings,
+    namespace: str,
+    converter: DataConverter,
+    *,
+    callbacks: Callbacks | None = None,
+    traced: Traces | None = None,
+) -> Client:
+    """Connect to a namespace when it is first needed: without Temporal the API still takes forms."""
+    return await temporal.connect(
+        settings.temporal_address,
+        namespace,
+        tls=settings.temporal_tls,
+        api_key=settings.temporal_token,
+        interceptors=[traced.interceptor] if traced else [],
+        lazy=True,
+        data_converter=converter,
+        callbacks=callbacks,
+    )
+
+
+def configured(settings: Settings, name: str) -> app.Config:
+    """Say what the API has to know of the settings."""
+    return app.Config(
+        public_url=settings.public_url,
+        environment=settings.env,
+        master_key=settings.master_key_bytes,
+        operator_token=settings.operator_secret,
+        temporal_namespace=settings.temporal_namespace,
+        temporal_ui_url=settings.temporal_ui_url,
+        allow_private_destinations=settings.may_reach_private_addresses,
+        version=metadata.version("flowtrack"),
+        name=name,
+    )
+
+
+async def serve(settings: Settings, core: Core, traced: Traces | None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    metrics = Metrics()
+    async with opened(settings, metrics) as pools:
+        keyring = Keyring(pools.beside, settings.master_key_bytes)
+        converter, url = payloads.converter(keyring), settings.closes_url
+        callbacks = Callbacks(url, settings.master_key_bytes) if url else None
+        client = await connected(
+            settings, settings.temporal_namespace, converter, callbacks=callbacks, traced=traced
+        )
+        imagined = await connected(settings, settings.simulation_namespace, converter)
+        hub, application = assembled(
+            settings, pools, client, imagined, keyring=keyring, metrics=metrics, traced=traced
+        )
+        rows = Rows(pools.beside, metrics.registry)
+        page = numbers.Page(metrics.registry, before=[rows.refresh], core=core)
+        async with numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port):
+            await server.serve(application, host=settings.api_host, port=settings.api_port, on_exit=hub.close)
+
+
+def assembled(
+    settings: Settings,
+    pools: Pools,
+    client: Client,
+    imagined: Client,
+    *,
+    keyring: Keyring,
+    metrics: Metrics,
+    traced: Traces | None,
+) -> tuple[Hub, FastAPI]:
+    """Put the application and all that runs beside it together."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    config, beside, traffic = configured(settings, name), pools.beside, Traffic()
+    queue = config.task_queue
+    pace = Pace(sweep=settings.mirror_sweep_seconds)
+    mirror = Mirror(
+        client, beside, database_url=settings.database_url, pace=pace, traffic=traffic, metrics=metrics
+    )
+    starter = Starter(
+        beside,
+        client,
+        task_queue=queue,
+        public_url=config.public_url,
+        hint=mirror.hint,
+        expect=mirror.expect,
+        traffic=traffic,
+        metrics=metrics,
+    )
+    interval = settings.dispatcher_poll_seconds
+    dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
+    detector = Detector(client, beside, metrics=metrics, hint=mirror.hint)
+    hub = Hub(settings.database_url, hint=mirror.hint)
+    application = app.create_app(
+        pools.requests,
+        starter,
+        config=config,
+        planner=Planner(beside, client, task_queue=queue),
+        traffic=traffic,
+        simulator=Simulator(imagined, task_queue=queue),
+        metrics=metrics,
+        tracer=traced.tracer if traced else None,
+        describer=Temporals(client),
+        viewing=pools.viewing,
+        closed=mirror.closed,
+        hub=hub,
+        keyring=keyring,
+        throttle=Throttle(client, task_queue=queue),
+        lifespan_tasks=[dispatcher.run, mirror.run, detector.run, hub.run],
+    )
+    return hub, application
