@@ -1,20 +1,26 @@
 """Builds the API with its dispatcher and mirror, and serves them; what `flowtrack api` runs."""
 
+import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from uuid import UUID
 
+import structlog
 from fastapi import FastAPI
 from temporalio.client import Client
 from temporalio.converter import DataConverter
+from temporalio.service import RPCError
 
+import worker
 from activities.clients import payloads, temporal
 from activities.clients.callbacks import Callbacks
 from activities.clients.keyring import Keyring
 from activities.clients.limits import Throttle
+from activities.metrics import Metrics as WorkerMetrics
 from api import app, server
 from api.dispatcher import Dispatcher
 from api.live.describer import Temporals
@@ -33,7 +39,11 @@ from telemetry import numbers
 from telemetry.numbers import Core
 from telemetry.traces import Traces
 
+log = structlog.get_logger()
+
 VIEWING_POOL = 3
+AWAY = 5.0
+"""Seconds until the next try where Temporal does not answer."""
 
 
 @dataclass
@@ -98,6 +108,44 @@ def configured(settings: Settings, name: str) -> app.Config:
     )
 
 
+class Host:
+    """Carries runs out where they start, as long as there is room: nobody has to hand them to a worker."""
+
+    def __init__(self, settings: Settings, tell: Callable[[UUID, str], None], traced: Traces | None) -> None:
+        """Prepare; the mirror beside it is told which run moved on, and in which of Temporal's runs."""
+        self._settings, self._traced, self._tell = settings, traced, tell
+        self.metrics = WorkerMetrics()
+        self._client: Client | None = None
+
+    def client(self) -> Client | None:
+        """Give the client whose runs it takes; None while it takes none."""
+        return self._client
+
+    async def run(self) -> None:
+        """Host until cancelled; while Temporal is away nobody starts anything."""
+        while self._settings.api_runs:
+            try:
+                await self._host()
+            except (RuntimeError, RPCError) as error:
+                log.warning("runs go to the workers alone", reason=str(error)[:200])
+            await asyncio.sleep(AWAY)
+
+    async def _host(self) -> None:
+        given = self._settings
+        async with (
+            worker.connected(given, traced=self._traced, metrics=self.metrics, tell=self._tell) as (
+                client,
+                world,
+            ),
+            worker.hosting(client, world, runs=given.api_runs, build_id=given.build_id),
+        ):
+            self._client = client
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._client = None
+
+
 async def serve(settings: Settings, core: Core, traced: Traces | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     metrics = Metrics()
@@ -109,11 +157,12 @@ async def serve(settings: Settings, core: Core, traced: Traces | None) -> None:
             settings, settings.temporal_namespace, converter, callbacks=callbacks, traced=traced
         )
         imagined = await connected(settings, settings.simulation_namespace, converter)
-        hub, application = assembled(
+        hub, host, application = assembled(
             settings, pools, client, imagined, keyring=keyring, metrics=metrics, traced=traced
         )
         rows = Rows(pools.beside, metrics.registry)
-        page = numbers.Page(metrics.registry, before=[rows.refresh], core=core)
+        counted = (metrics.registry, host.metrics.registry)
+        page = numbers.Page(*counted, before=[rows.refresh], core=core)
         async with numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port):
             await server.serve(application, host=settings.api_host, port=settings.api_port, on_exit=hub.close)
 
@@ -127,7 +176,7 @@ def assembled(
     keyring: Keyring,
     metrics: Metrics,
     traced: Traces | None,
-) -> tuple[Hub, FastAPI]:
+) -> tuple[Hub, Host, FastAPI]:
     """Put the application and all that runs beside it together."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     config, beside, traffic = configured(settings, name), pools.beside, Traffic()
@@ -136,6 +185,7 @@ def assembled(
     mirror = Mirror(
         client, beside, database_url=settings.database_url, pace=pace, traffic=traffic, metrics=metrics
     )
+    host = Host(settings, lambda execution_id, run_id: mirror.hint(execution_id, run_id=run_id), traced)
     starter = Starter(
         beside,
         client,
@@ -145,6 +195,7 @@ def assembled(
         expect=mirror.expect,
         traffic=traffic,
         metrics=metrics,
+        host=host.client,
     )
     interval = settings.dispatcher_poll_seconds
     dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
@@ -165,6 +216,6 @@ def assembled(
         hub=hub,
         keyring=keyring,
         throttle=Throttle(client, task_queue=queue),
-        lifespan_tasks=[dispatcher.run, mirror.run, detector.run, hub.run],
+        lifespan_tasks=[dispatcher.run, mirror.run, detector.run, hub.run, host.run],
     )
-    return hub, application
+    return hub, host, application

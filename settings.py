@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     # Empty: unversioned, every worker takes every run.
     build_id: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9._-]*$")
     worker_concurrency: int = Field(50, ge=1, le=1000)
+    # So many runs at once are carried out by the API that starts them; the workers take all others.
+    api_runs: int = Field(0, ge=0, le=1000)
     dispatcher_poll_seconds: Seconds = 1.0
     mirror_sweep_seconds: Seconds = 20.0
 

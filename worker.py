@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+from uuid import UUID
 
 import structlog
 from temporalio import workflow
@@ -18,8 +19,14 @@ from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.converter import DataConverter, StorageDriverStoreContext, WorkflowSerializationContext
 from temporalio.worker import (
+    CustomSlotSupplier,
+    FixedSizeSlotSupplier,
+    SlotPermit,
+    SlotReleaseContext,
+    SlotReserveContext,
     Worker,
     WorkerDeploymentConfig,
+    WorkerTuner,
     WorkflowInstance,
     WorkflowInstanceDetails,
     WorkflowRunner,
@@ -66,6 +73,11 @@ NOWHERE = StorageDriverStoreContext(target=None)
 TASKS = 16
 """Workflow tasks under way in one worker. More at once would all end later, and those that take eight seconds
 are told to the server twice."""
+
+LOCAL_STEPS = 100
+"""Local activities at once in one worker, the SDK's own number."""
+HOST_GRACE = timedelta(seconds=5)
+"""The API does not stay for long after it was asked to go; what is cut off goes on in a worker."""
 
 PURE = tuple(
     f"workflows.{name}"
@@ -215,6 +227,69 @@ async def running(
             await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
+class OwnRuns(CustomSlotSupplier):
+    """Room for runs that start in this process and for what becomes of those; others go to the workers."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
+        """Let the queue of this process alone be polled, where its own runs go on."""
+        if not ctx.is_sticky:
+            await asyncio.Event().wait()
+        return SlotPermit()
+
+    def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
+        """Take a run that starts here, if there is room."""
+        if not self._left:
+            return None
+        self._left -= 1
+        return Started()
+
+    def mark_slot_used(self, ctx: object) -> None:
+        """Know it already."""
+
+    def release_slot(self, ctx: SlotReleaseContext) -> None:
+        """Make room again."""
+        self._left += isinstance(ctx.permit, Started)
+
+
+class Started(SlotPermit):
+    """The permit of a run that started here."""
+
+
+@asynccontextmanager
+async def hosting(client: Client, world: World, *, runs: int, build_id: str = "") -> AsyncIterator[None]:
+    """Carry out, so many at once, the runs that this very client starts (Temporal's eager start).
+
+    What they put into a vendor's queue is the workers', as are runs for which there is no room.
+    """
+    tuner = WorkerTuner.create_composite(
+        workflow_supplier=OwnRuns(runs),
+        activity_supplier=FixedSizeSlotSupplier(1),
+        local_activity_supplier=FixedSizeSlotSupplier(LOCAL_STEPS),
+        nexus_supplier=FixedSizeSlotSupplier(1),
+    )
+    await world.limits.look(client, task_queue=world.task_queue)
+    looking = asyncio.create_task(world.limits.keep_looking(client, task_queue=world.task_queue))
+    try:
+        async with Worker(
+            client,
+            task_queue=world.task_queue,
+            workflows=WORKFLOWS,
+            activities=by_queue(world)[""],
+            no_remote_activities=True,
+            workflow_runner=sandbox(),
+            tuner=tuner,
+            max_workflow_task_external_storage_concurrency=1,
+            graceful_shutdown_timeout=HOST_GRACE,
+            deployment_config=versioned(build_id),
+        ):
+            yield
+    finally:
+        looking.cancel()
+
+
 @asynccontextmanager
 async def simulating(client: Client, *, task_queue: str = TASK_QUEUE) -> AsyncIterator[None]:
     """Run the worker of simulations, where their namespace is: the same workflow, nothing with an effect."""
@@ -282,13 +357,17 @@ def mail_client(url: str) -> smtp.SMTPClient:
 
 @asynccontextmanager
 async def connected(
-    settings: Settings, *, traced: Traces | None = None
+    settings: Settings,
+    *,
+    traced: Traces | None = None,
+    metrics: Metrics | None = None,
+    tell: Callable[[UUID, str], None] | None = None,
 ) -> AsyncIterator[tuple[Client, World]]:
-    """Open everything that the settings point to, and close it again."""
+    """Open everything that the settings point to, and close it again; `tell` is a mirror in this process."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     metrics.watch(database.engine, size=settings.database_pool_size)
-    mirror = MirrorInterceptor(database, metrics)
+    mirror = MirrorInterceptor(database, metrics, tell=tell)
     url = settings.closes_url
     client = await temporal.connect(
         settings.temporal_address,

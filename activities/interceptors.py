@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -55,8 +55,16 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     It stands on the client, from which every worker takes it.
     """
 
-    def __init__(self, database: Database, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        metrics: Metrics | None = None,
+        *,
+        tell: Callable[[UUID, str], None] | None = None,
+    ) -> None:
+        """Prepare; hints go to `tell` where the mirror is in this very process."""
         self._database = database
+        self._tell = tell
         self.metrics = metrics or Metrics()
         self._hints: dict[Hint, None] = {}
         self._later: dict[Hint, asyncio.TimerHandle] = {}
@@ -157,7 +165,10 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         return True
 
     async def _send_hints(self, hints: list[Hint]) -> None:
-        if hints:
+        if self._tell is not None:
+            for hint in hints:
+                self._tell(hint.execution_id, hint.run_id)
+        elif hints:
             async with self._database.door() as session:
                 await mirrors.hint(session, hints)
 

@@ -64,8 +64,13 @@ class Starter:
         expect: Callable[[UUID], None] = lambda execution_id: None,
         traffic: Traffic | None = None,
         metrics: Metrics | None = None,
+        host: Callable[[], Client | None] = lambda: None,
     ) -> None:
-        """Prepare; the mirror is told what moved (`hint`) and what began (`expect`)."""
+        """Prepare; the mirror is told what moved (`hint`) and what began (`expect`).
+
+        `host` gives the client whose own worker, in this process, may take runs at once.
+        """
+        self._host = host
         self._traffic = traffic or Traffic()
         self._metrics = metrics or Metrics()
         self._database = database
@@ -192,7 +197,8 @@ class Starter:
 
     async def _start(self, start: Start) -> bool:
         try:
-            run_id = await runs.begin(self._temporal, start, **self._where)
+            host = self._host()
+            run_id = await runs.begin(host or self._temporal, start, is_host=host is not None, **self._where)
         except NotStartable as refusal:
             await self._refuse(start.workspace_id, start.execution_id, refusal)
             return False

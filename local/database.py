@@ -14,7 +14,7 @@ from local.postgres import plain
 OLDEST_POSTGRESQL = 15
 MONTHS_AHEAD = 3
 POOLS, VIEWING = 3, 3
-"""Pools of one API and one worker: two and one."""
+"""Pools of one API and one worker: two and one. An API that carries out runs itself has one more."""
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 OWNED = "SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole AND relkind IN ('r', 'p')"

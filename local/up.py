@@ -20,6 +20,8 @@ PORT_FLAGS = ("--api-port", "--temporal-port", "--temporal-ui-port", "--mail-por
 GIVES_WAY = 1
 """Taking a submission in is more urgent than carrying its run out, and the machine is one; but a run must not
 stand still for as long as forms come densely (benchmarks/results.md)."""
+API_RUNS = 8
+"""Runs at once that begin where they are started, in the API: a single one never waits for a worker."""
 SUPERVISED = ("api", "worker", "temporal", "postgres")
 
 
@@ -93,6 +95,7 @@ class Machine:
             "PUBLIC_URL": self.api_url,
             "SMTP_URL": self.catcher.smtp_url,
             "MASTER_KEY": datadir.master_key(self.directory / "master.key"),
+            "API_RUNS": str(API_RUNS),
         }
         if self.has_own_postgres:
             own["DATABASE_URL"] = self.cluster.url(database=DATABASE, user=APP_ROLE)

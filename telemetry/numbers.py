@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import chain
 from urllib.request import ProxyHandler, build_opener
 
 import structlog
@@ -19,6 +20,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
 from starlette.types import Receive, Scope, Send
 from temporalio.runtime import (
     LogForwardingConfig,
@@ -84,18 +86,35 @@ def _free_port() -> int:
         return port
 
 
+class Together:
+    """Several registries as one: what two of them count under one name stands under it once."""
+
+    def __init__(self, *registries: CollectorRegistry) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every family once, with the samples of all."""
+        found: dict[str, Metric] = {}
+        for family in chain.from_iterable(registry.collect() for registry in self._registries):
+            if family.name in found:
+                found[family.name].samples.extend(family.samples)
+            else:
+                found[family.name] = family
+        yield from found.values()
+
+
 class Page:
     """An ASGI app with one page, `/metrics`."""
 
     def __init__(
         self,
         registry: CollectorRegistry,
-        *,
+        *others: CollectorRegistry,
         before: Sequence[Callable[[], Awaitable[None]]] = (),
         core: Core | None = None,
     ) -> None:
-        """Show a registry, the process itself and the SDK; what is in `before` is awaited first."""
-        self._registry, self._before, self._core = registry, before, core
+        """Show registries, the process itself and the SDK; what is in `before` is awaited first."""
+        self._shown, self._before, self._core = Together(registry, *others), before, core
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -115,7 +134,7 @@ class Page:
         """Write the page."""
         for refresh in self._before:
             await refresh()
-        own = generate_latest(self._registry)
+        own = generate_latest(self._shown)
         return own + (await self._core.numbers() if self._core else b"")
 
 

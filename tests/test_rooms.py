@@ -15,7 +15,7 @@ ALLOWED = {
     "settings": set(),
     "worker": {"settings", "activities", "db", "workflows", "telemetry"},
     "examination": {"settings", "worker", "api", "db", "local", "activities"},
-    "serving": {"settings", "api", "db", "activities", "telemetry"},
+    "serving": {"settings", "worker", "api", "db", "activities", "telemetry"},
     "flowtrack": {
         "settings",
         "worker",

@@ -94,9 +94,12 @@ async def start(
     return True
 
 
-async def begin(temporal: Client, order: Start, *, task_queue: str, public_url: str = "") -> str | None:
+async def begin(
+    temporal: Client, order: Start, *, task_queue: str, public_url: str = "", is_host: bool = False
+) -> str | None:
     """Have Temporal run an execution, once; return the run's id. Its details link to the API at `public_url`.
 
+    Where the client is a host, its own worker takes the run at once if it has room (Temporal's eager start).
     Raises NotStartable, or as `start` in an outage.
     """
     given = order.input
@@ -114,6 +117,7 @@ async def begin(temporal: Client, order: Start, *, task_queue: str, public_url: 
             static_summary=one_line(order.workflow_name),
             static_details=telling.details(given, workflow_name=order.workflow_name, public_url=public_url),
             rpc_timeout=RPC_TIMEOUT,
+            request_eager_start=is_host and not order.waits_behind,
         )
     except WorkflowAlreadyStartedError as error:
         return error.run_id

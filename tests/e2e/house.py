@@ -196,8 +196,12 @@ async def built(
     *,
     encrypts: bool = True,
     traced: Traces | None = None,
+    hosts: int = 0,
 ) -> AsyncIterator[House]:
-    """Build the house and tear it down; what it writes in the clear is for the golden histories."""
+    """Build the house and tear it down; what it writes in the clear is for the golden histories.
+
+    With `hosts` so many runs at once are carried out where they start, and there is no other worker.
+    """
     async with AsyncExitStack() as stack:
         database = Database(database_url, pool_size=20)
         stack.push_async_callback(database.close)
@@ -213,14 +217,18 @@ async def built(
         stack.push_async_callback(world.smtp.aclose)
         mirror = Mirror(client, database, database_url=database_url, metrics=metrics)
         told: dict[str, Any] = {"hint": mirror.hint, "expect": mirror.expect, "metrics": metrics}
-        starter = Starter(database, client, task_queue=task_queue, public_url="http://test", **told)
+        host = client if hosts else None
+        starter = Starter(
+            database, client, task_queue=task_queue, public_url="http://test", host=lambda: host, **told
+        )
         dispatcher = Dispatcher(
             database, starter, name="test", interval=0.3, stale_seconds=1, metrics=metrics
         )
         await stack.enter_async_context(_running(mirror.run))
         await stack.enter_async_context(_running(dispatcher.run))
         await stack.enter_async_context(interceptor.sending())
-        await stack.enter_async_context(worker.running(client, world))
+        working = worker.hosting(client, world, runs=hosts) if hosts else worker.running(client, world)
+        await stack.enter_async_context(working)
         imagined = await temporal.connect(temporal_address, SIMULATIONS, data_converter=converter)
         await stack.enter_async_context(worker.simulating(imagined, task_queue=task_queue))
         config = app.Config(

@@ -3,8 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
+import pytest
 
-from tests.faults import graphs
+from tests.faults import graphs, invariants
 from tests.faults.machine import Machine, until
 
 
@@ -127,3 +128,33 @@ def timeline(machine: Machine, lead_id: str) -> list[str]:
     """Read the types of a lead's events, the oldest first."""
     events = machine.call("GET", f"/v1/leads/{lead_id}/events?limit=100")["data"]
     return [event["event_type"] for event in reversed(events)]
+
+
+def test_an_api_killed_with_runs_of_its_own_costs_none_of_them(tmp_path_factory: pytest.TempPathFactory):
+    hosting = Machine(
+        tmp_path_factory.mktemp("hosting") / "data",
+        arguments=("--no-demo",),
+        variables={"FLOWTRACK_API_RUNS": "8"},
+    )
+    try:
+        hosting.wait_until_up()
+        hosting.subscribe()
+        hosting.rows("UPDATE usage_quotas SET quota_limit = NULL")
+        # With nobody else to take them they run where they start, or not at all.
+        hosting.freeze("worker")
+        spots = range(len(graphs.STEPS) + 1)
+        workflows = [hosting.workflow(f"Rests after {n}", graphs.resting(n, "PT8S")) for n in spots]
+        runs = [hosting.accepted(workflow, f"spot{n}@example.com") for n, workflow in enumerate(workflows)]
+        for execution_id in runs:
+            hosting.waits(execution_id)
+        hosting.thaw("worker")
+
+        killed = hosting.kill("api")
+
+        hosting.wait_until_back("api", killed)
+        for run in hosting.completed(*runs):
+            assert timeline(hosting, run["lead_id"]) == graphs.EVENTS
+        invariants.check(hosting)
+    finally:
+        code = hosting.stop()
+    assert code == 0, hosting.said

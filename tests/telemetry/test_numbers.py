@@ -4,7 +4,7 @@ import socket
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from telemetry import numbers
 
@@ -57,3 +57,13 @@ async def test_what_has_to_be_read_is_read_before_the_page_is_written():
 async def test_a_core_that_counts_nothing_or_is_gone_adds_nothing():
     assert await numbers.Core(None).numbers() == b""
     assert await numbers.Core("127.0.0.1:1").numbers() == b""
+
+
+async def test_what_two_registries_count_under_one_name_stands_under_it_once():
+    api, worker = CollectorRegistry(), CollectorRegistry()
+    for pool, registry in (("requests", api), ("steps", worker)):
+        Gauge("flowtrack_connections", "In use", ["pool"], registry=registry).labels(pool).set(1)
+    text = (await numbers.Page(api, worker).text()).decode()
+    assert text.count("# TYPE flowtrack_connections gauge") == 1
+    assert 'flowtrack_connections{pool="requests"} 1.0' in text
+    assert 'flowtrack_connections{pool="steps"} 1.0' in text
