@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from db.models import FormField, Lead, LeadEvent, LeadFieldData
-from db.session import fetch
+from db.session import Single, fetch
 
 COLUMNS = ("first_name", "last_name", "phone", "company", "source", "timezone")
 """What may be written besides e-mail and status, which have rules of their own."""
@@ -158,7 +158,7 @@ async def get(
     return (await session.execute(query)).scalar_one_or_none()
 
 
-async def contact(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> Contact | None:
+async def contact(session: AsyncSession | Single, workspace_id: UUID, lead_id: UUID) -> Contact | None:
     """Read whom a mail to a lead would go to, as it stands now."""
     found = await fetch(session, CONTACT, {"workspace_id": workspace_id, "lead_id": lead_id})
     return Contact(*found[0]) if found else None
@@ -288,7 +288,7 @@ async def set_fields(
     return set((await session.execute(SET_FIELDS, {**ids, **given})).scalars())
 
 
-async def scope(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> dict[str, Any] | None:
+async def scope(session: AsyncSession | Single, workspace_id: UUID, lead_id: UUID) -> dict[str, Any] | None:
     """Build the `lead` scope of conditions and templates: plain JSON, the answers under `fields`."""
     found = await fetch(session, SCOPE, {"workspace_id": workspace_id, "lead_id": lead_id})
     if not found:
