@@ -1,16 +1,59 @@
-"""What a run changes in a lead: read under a lock, so that what is added to is what is there."""
+"""What a run changes in a lead: read under a lock, so that what is added to is what is there.
+
+What needs no decision of ours is changed, told and recorded in one message, which does nothing at all where
+something is out of the ordinary.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from db import leads
+from db import effects, leads, reactions
+from db.effects import EffectKey
 from db.models import FormField, Lead
+from db.session import Database, fetch
 from workflows.fields import Field
+
+TELL = f"""
+    WITH here AS (
+        SELECT FROM leads WHERE workspace_id = %(workspace_id)s AND id = %(lead_id)s AND deleted_at IS NULL
+            AND {effects.UNKNOWN}),
+    key AS ({effects.CONFIRMED} %(output)s FROM here {effects.UNLESS_KNOWN} RETURNING 1),
+    told AS ({leads.INTO_EVENTS} SELECT {leads.EVENT} FROM key)
+    SELECT 1 FROM key
+"""
+# A status that the lead may not come from, and one that others react to, are for Python to weigh.
+MOVE = f"""
+    WITH here AS (
+        SELECT status FROM leads
+        WHERE workspace_id = %(workspace_id)s AND id = %(lead_id)s AND deleted_at IS NULL
+            AND {effects.UNKNOWN} AND NOT EXISTS ({reactions.IS_HEARD})
+        FOR NO KEY UPDATE),
+    decided AS (
+        SELECT status AS before, status <> %(status)s AS moves FROM here
+        WHERE status = %(status)s OR status = ANY(%(allowed)s::text[])
+            OR cardinality(%(allowed)s::text[]) = 0),
+    key AS (
+        {effects.CONFIRMED} CASE
+            WHEN moves THEN jsonb_build_object('changed', true, 'from', before, 'to', %(status)s::text)
+            ELSE jsonb_build_object('changed', false, 'from', before, 'to', before, 'reason', 'already') END
+        FROM decided {effects.UNLESS_KNOWN} RETURNING output),
+    moved AS (
+        UPDATE leads SET status = %(status)s, updated_at = now() FROM decided, key
+        WHERE workspace_id = %(workspace_id)s AND id = %(lead_id)s AND moves),
+    told AS (
+        {leads.INTO_EVENTS}
+        SELECT %(workspace_id)s, %(event_id)s, %(lead_id)s, %(event_type)s,
+            before || ' → ' || %(status)s, jsonb_build_object('from', before, 'to', %(status)s::text),
+            %(by_user)s, %(by_execution)s
+        FROM decided, key WHERE moves)
+    SELECT output FROM key
+"""
 
 
 @dataclass(frozen=True)
@@ -20,6 +63,39 @@ class Held:
     lead: Lead
     answers: Mapping[str, str | None]
     fields: Mapping[str, Field]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a run's change of status came to, and the lead as it is now."""
+
+    output: dict[str, Any]
+    lead: dict[str, Any] | None
+
+
+async def tell(
+    database: Database, key: EffectKey, lead_id: UUID, output: dict[str, Any], event: Mapping[str, Any]
+) -> bool:
+    """Add an event to a lead's history under its key; False where the key is known or the lead is gone."""
+    given = {**key.values, **event, "lead_id": lead_id, "output": output}
+    return bool(await fetch(database.single(key.workspace_id), TELL, given))
+
+
+async def move(
+    database: Database,
+    key: EffectKey,
+    lead_id: UUID,
+    status: str,
+    *,
+    allowed_from: Sequence[str],
+    event_type: str,
+) -> Moved | None:
+    """Move a lead on the board under its key, and tell of it; None where that takes a closer look."""
+    event = leads.event_of(key.workspace_id, lead_id, event_type, execution_id=key.execution_id)
+    listeners = {"awaited": reactions.TRIGGERS[reactions.MOVED]}
+    given = {**key.values, **event, **listeners, "status": status, "allowed": list(allowed_from)}
+    made, lead = await database.at_once(key.workspace_id, (MOVE, given), (leads.SCOPE, given))
+    return Moved(made[0][0], leads.scoped(lead)) if made else None
 
 
 async def hold(

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
 from sqlalchemy import Boolean, ColumnElement, Select, func, literal_column, or_, select, text, update
@@ -56,13 +56,15 @@ MOVE = """
         RETURNING 1)
     SELECT here.status, EXISTS (SELECT FROM moved) FROM here
 """
-ADD_EVENT = """
+INTO_EVENTS: LiteralString = """
     INSERT INTO lead_events (workspace_id, id, lead_id, event_type, description, metadata,
         triggered_by_user_id, triggered_by_workflow_execution_id)
-    VALUES (%(workspace_id)s, %(id)s, %(lead_id)s, %(event_type)s, %(description)s, %(metadata)s,
-        %(user_id)s, %(execution_id)s)
-    RETURNING created_at
 """
+EVENT: LiteralString = """
+    %(workspace_id)s, %(event_id)s, %(lead_id)s, %(event_type)s, %(description)s, %(metadata)s,
+    %(by_user)s, %(by_execution)s
+"""
+ADD_EVENT = f"{INTO_EVENTS} VALUES ({EVENT}) RETURNING created_at"
 
 CONTACT = """
     SELECT email, unsubscribed_at IS NOT NULL, erased_at IS NOT NULL FROM leads
@@ -290,7 +292,11 @@ async def set_fields(
 
 async def scope(session: AsyncSession | Single, workspace_id: UUID, lead_id: UUID) -> dict[str, Any] | None:
     """Build the `lead` scope of conditions and templates: plain JSON, the answers under `fields`."""
-    found = await fetch(session, SCOPE, {"workspace_id": workspace_id, "lead_id": lead_id})
+    return scoped(await fetch(session, SCOPE, {"workspace_id": workspace_id, "lead_id": lead_id}))
+
+
+def scoped(found: Sequence[Any]) -> dict[str, Any] | None:
+    """Build the scope from what SCOPE found."""
     if not found:
         return None
     ((own_id, workflow_id, email, *values, status, created_at, fields, events),) = found
@@ -339,18 +345,44 @@ async def add_event(
         triggered_by_user_id=user_id,
         triggered_by_workflow_execution_id=execution_id,
     )
-    values = {
+    values = event_of(
+        workspace_id,
+        lead_id,
+        event_type,
+        description=description,
+        metadata=metadata,
+        execution_id=execution_id,
+    )
+    event.created_at = await append(session, {**values, "event_id": event.id, "by_user": user_id})
+    return event
+
+
+async def append(session: AsyncSession, event: Mapping[str, Any]) -> datetime:
+    """Append to a lead's history what `event_of` gave, and return its time."""
+    ((created_at,),) = await fetch(session, ADD_EVENT, event)
+    return cast(datetime, created_at)
+
+
+def event_of(
+    workspace_id: UUID,
+    lead_id: UUID,
+    event_type: str,
+    *,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    execution_id: UUID | None = None,
+) -> dict[str, Any]:
+    """Give the values of EVENT, for a line of a lead's history that a run writes."""
+    return {
         "workspace_id": workspace_id,
-        "id": event.id,
+        "event_id": uuid7(),
         "lead_id": lead_id,
         "event_type": event_type,
         "description": description,
-        "metadata": event.event_metadata,
-        "user_id": user_id,
-        "execution_id": execution_id,
+        "metadata": dict(metadata or {}),
+        "by_user": None,
+        "by_execution": execution_id,
     }
-    ((event.created_at,),) = await fetch(session, ADD_EVENT, values)
-    return event
 
 
 async def events(

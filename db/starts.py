@@ -8,11 +8,12 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db import plans
+from db import leads, plans, quotas
+from db.effects import EffectKey
 from db.forms import Form
 from db.intake import Accepted, Submission
 from db.models import Workflow, WorkflowExecution, WorkflowVersion, Workspace
-from db.session import fetch
+from db.session import Database
 from workflows.graph import Graph
 from workflows.messages import ExecutionInput
 
@@ -74,14 +75,17 @@ class Start:
         return self.input.execution_id
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """The `workspace` and `workflow` scopes of a run."""
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """The `workspace`, `workflow` and `lead` scopes of a run, and how it stands with it."""
 
     workspace: dict[str, Any]
     workflow: dict[str, Any]
+    lead: dict[str, Any] | None
     is_withdrawn: bool
     """Its cancel was asked for, whatever the mirror has read of it since."""
+    is_admitted: bool
+    """Its quota has been taken just now; if not, that is `quotas.admit`'s to do or to refuse."""
 
 
 @dataclass(frozen=True)
@@ -205,15 +209,19 @@ async def facts(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) ->
     )
 
 
-async def surroundings(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Surroundings | None:
-    """Return an execution's workspace and workflow; None if the ids do not belong together."""
-    given = {"workspace_id": workspace_id, "execution_id": execution_id}
-    found = await fetch(session, SURROUNDINGS, given)
+async def begin(database: Database, key: EffectKey, lead_id: UUID | None) -> Beginning | None:
+    """Admit an execution under its key and read what it begins with; None if there is no such execution."""
+    given = {**key.values, "lead_id": lead_id}
+    found, lead, admitted = await database.at_once(
+        key.workspace_id, (SURROUNDINGS, given), (leads.SCOPE, given), quotas.admission(key)
+    )
     if not found:
         return None
     ((name, slug, zone, workflow_id, workflow_name, is_withdrawn),) = found
-    return Surroundings(
-        workspace={"id": str(workspace_id), "name": name, "slug": slug, "timezone": zone},
+    return Beginning(
+        workspace={"id": str(key.workspace_id), "name": name, "slug": slug, "timezone": zone},
         workflow={"id": str(workflow_id), "name": workflow_name},
+        lead=leads.scoped(lead),
         is_withdrawn=is_withdrawn,
+        is_admitted=bool(admitted),
     )
