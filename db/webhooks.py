@@ -184,7 +184,7 @@ async def post_once(
     """
     ids = [uuid7() for _ in range(MOST_AT_ONCE)]
     row = _first_attempt(key.workspace_id, message, None, by=by)
-    given = {**key.values, **row, "delivery_ids": ids}
+    given = {**row, **key.values, "delivery_ids": ids}
     given |= {"patterns": patterns(message.event_type), "fewest": 0}
     if endpoint_ids is not None:
         given |= {"ids": list(endpoint_ids), "fewest": len(set(endpoint_ids))}
