@@ -32,13 +32,15 @@ SET_FIELDS = text("""
             DO UPDATE SET value = excluded.value, updated_at = now())
     SELECT field_key FROM known""")
 
-SCOPE = """
+ANSWERS: LiteralString = """
+    COALESCE((
+        SELECT jsonb_object_agg(f.field_key, d.value) FROM lead_field_data d
+        JOIN form_fields f ON f.workspace_id = d.workspace_id AND f.id = d.form_field_id
+        WHERE d.workspace_id = l.workspace_id AND d.lead_id = l.id), '{}'::jsonb)
+"""
+SCOPE = f"""
     SELECT l.id, l.workflow_id, l.email, l.first_name, l.last_name, l.phone, l.company, l.source, l.timezone,
-        l.status, l.created_at,
-        COALESCE((
-            SELECT jsonb_object_agg(f.field_key, d.value) FROM lead_field_data d
-            JOIN form_fields f ON f.workspace_id = d.workspace_id AND f.id = d.form_field_id
-            WHERE d.workspace_id = l.workspace_id AND d.lead_id = l.id), '{}'::jsonb),
+        l.status, l.created_at, {ANSWERS},
         ARRAY(
             SELECT DISTINCT e.event_type FROM lead_events e
             WHERE e.workspace_id = l.workspace_id AND e.lead_id = l.id ORDER BY e.event_type)

@@ -9,7 +9,7 @@ from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
 from db import changes, effects, leads, reactions
-from db.changes import Moved
+from db.changes import Changed
 from workflows.messages import Outcome
 from workflows.nodes.action_set_lead_status import Config
 
@@ -27,7 +27,7 @@ async def run(step: Step, world: World) -> Outcome:
     if moved is None:
         async with world.database.workspace(step.workspace_id) as session:
             output = await effects.once(session, key, lambda: _move(session, step))
-            moved = Moved(output, await leads.scope(session, step.workspace_id, step.lead_id))
+            moved = Changed(output, await leads.scope(session, step.workspace_id, step.lead_id))
     handle = "default" if moved.output["changed"] else "unchanged"
     return Outcome(output=moved.output, lead=moved.lead, handles=(handle,))
 

@@ -27,13 +27,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 EFFECTS = {
     "ACTION_ADD_LEAD_EVENT": 1,
     "ACTION_SET_LEAD_STATUS": 1,
-    "ACTION_UPDATE_LEAD": 11,
+    "ACTION_UPDATE_LEAD": 2,
     "ACTION_SEND_EMAIL": 3,
     "ACTION_DELIVER_WEBHOOK": 1,
 }
 """One message is a transaction whole; where Python decides, BEGIN, each statement and COMMIT count.
 
-A mail reads whom it goes to, reserves and confirms. The webhook has nobody to go to here."""
+An update reads the lead, works out the change and writes it; a mail reads whom it goes to, reserves and
+confirms. The webhook has nobody to go to here."""
 DELIVERED = 2
 """A webhook that one endpoint takes: posted, and settled."""
 INTAKE = ("ACTION_SET_LEAD_STATUS", "ACTION_SEND_EMAIL", "ACTION_DELIVER_WEBHOOK")

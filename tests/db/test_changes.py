@@ -9,9 +9,9 @@ from sqlalchemy import func, select, update
 from uuid_utils.compat import uuid7
 
 from db import changes, effects, leads
-from db.changes import Moved
+from db.changes import Changed, Seen
 from db.effects import EffectKey
-from db.models import Effect, Lead, LeadEvent, Workflow
+from db.models import Effect, FormField, Lead, LeadEvent, Workflow
 from db.session import Database
 from tests.db.conftest import Place, queued
 
@@ -80,7 +80,7 @@ async def status_of(database: Database, key: EffectKey) -> str:
 
 async def test_a_move_is_made_told_recorded_and_shown(database: Database, key: EffectKey, lead_id: UUID):
     moved = await changes.move(database, key, lead_id, "WON", allowed_from=["NEW"], event_type=EVENT)
-    assert isinstance(moved, Moved)
+    assert isinstance(moved, Changed)
     assert moved.output == {"changed": True, "from": "NEW", "to": "WON"}
     assert moved.lead is not None
     assert (moved.lead["status"], moved.lead["events"]) == ("WON", [EVENT])
@@ -160,3 +160,43 @@ async def test_parallel_moves_follow_each_other(database: Database, key: EffectK
         chain.append(last)
         last = came_from[last]
     assert sorted(chain) == statuses
+
+
+async def test_a_change_is_written_if_the_lead_still_is_as_it_was_seen(
+    database: Database, here: Place, key: EffectKey, lead_id: UUID
+):
+    field = {"workspace_id": here.workspace_id, "workflow_id": here.workflow_id, "field_key": "budget"}
+    async with database.workspace(here.workspace_id) as session:
+        session.add(FormField(**field, id=uuid7(), label="Budget", field_type="NUMBER"))
+
+    async def write(visit: int, seen: Seen, **answers: str) -> bool:
+        changed = await changes.write(
+            database,
+            other(key, visit),
+            lead_id,
+            seen,
+            columns={"company": None if visit == 2 else f"C{visit}"},
+            answers=answers,
+            output={"changed": []},
+            event=leads.event_of(here.workspace_id, lead_id, "LEAD_UPDATED"),
+        )
+        assert changed is None or changed.lead is not None
+        return changed is not None
+
+    seen = await changes.look(database, here.workspace_id, lead_id, ["budget", "unknown"])
+    assert seen is not None
+    assert (seen.held.lead.email, seen.held.answers, list(seen.held.fields)) == (
+        "ada@example.com",
+        {},
+        ["budget"],
+    )
+    assert await write(2, seen, budget="7", unknown="x")
+    # An answer has changed since, although the lead's own row has not.
+    assert not await write(3, seen, budget="8")
+    again = await changes.look(database, here.workspace_id, lead_id, ["budget"])
+    assert again is not None
+    assert again.held.answers == {"budget": "7"}
+    assert await write(3, again)
+    assert not await write(4, again)
+    assert not await write(3, again)
+    assert len(await history(database, key)) == 2
