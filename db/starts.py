@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import leads, plans, quotas
@@ -13,26 +13,26 @@ from db.effects import EffectKey
 from db.forms import Form
 from db.intake import Accepted, Submission
 from db.models import Workflow, WorkflowExecution, WorkflowVersion, Workspace
-from db.session import Database
+from db.session import Database, Single, fetch
 from workflows.graph import Graph
 from workflows.messages import ExecutionInput
 
 # Rows are locked in the order of their ids, so that parallel notes wait for each other in turn.
-NOTE = text("""
+NOTE = """
     UPDATE workflow_executions e SET
         dispatched_at = coalesce(e.dispatched_at, now()),
         temporal_run_id = coalesce(e.temporal_run_id, r.run_id),
         lock_acquired_at = NULL, locked_by = NULL, updated_at = now()
-    FROM (SELECT x.id, r.run_id FROM unnest(CAST(:ids AS uuid[]), CAST(:run_ids AS text[])) AS r (id, run_id)
-          JOIN workflow_executions x ON x.workspace_id = :workspace_id AND x.id = r.id
+    FROM (SELECT x.id, r.run_id FROM unnest(%(ids)s::uuid[], %(run_ids)s::text[]) AS r (id, run_id)
+          JOIN workflow_executions x ON x.workspace_id = %(workspace_id)s AND x.id = r.id
           ORDER BY x.id FOR NO KEY UPDATE OF x) r
-    WHERE e.workspace_id = :workspace_id AND e.id = r.id
-""")
-RELEASE = text("""
+    WHERE e.workspace_id = %(workspace_id)s AND e.id = r.id
+"""
+RELEASE = """
     UPDATE workflow_executions SET lock_acquired_at = NULL, locked_by = NULL
-    WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))
+    WHERE workspace_id = %(workspace_id)s AND id = ANY(%(ids)s::uuid[])
       AND status = 'queued' AND dispatched_at IS NULL
-""")
+"""
 SURROUNDINGS = """
     SELECT s.name, s.slug, s.timezone, w.id, w.name,
         e.status = 'cancelled' OR e.cancel_requested_at IS NOT NULL
@@ -175,15 +175,17 @@ def _rerun_of(execution: WorkflowExecution) -> Rerun | None:
     return Rerun(UUID(told["of"]), told.get("node_id"))
 
 
-async def note_dispatched(session: AsyncSession, workspace_id: UUID, runs: Mapping[UUID, str | None]) -> None:
+async def note_dispatched(
+    session: AsyncSession | Single, workspace_id: UUID, runs: Mapping[UUID, str | None]
+) -> None:
     """Note that Temporal has these executions' runs; what comes after is the mirror's to tell."""
     given = {"workspace_id": workspace_id, "ids": list(runs), "run_ids": list(runs.values())}
-    await session.execute(NOTE, given)
+    await fetch(session, NOTE, given)
 
 
-async def release(session: AsyncSession, workspace_id: UUID, execution_ids: Sequence[UUID]) -> None:
+async def release(session: AsyncSession | Single, workspace_id: UUID, execution_ids: Sequence[UUID]) -> None:
     """Leave executions that could not be started to the dispatcher, at once."""
-    await session.execute(RELEASE, {"workspace_id": workspace_id, "ids": list(execution_ids)})
+    await fetch(session, RELEASE, {"workspace_id": workspace_id, "ids": list(execution_ids)})
 
 
 async def facts(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) -> Facts | None:
