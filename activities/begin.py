@@ -4,7 +4,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.world import World
-from db import leads, quotas, starts
+from db import quotas, starts
 from db.effects import EffectKey
 from workflows.failures import WITHDRAWN
 from workflows.messages import BeginInput, Begun
@@ -23,19 +23,23 @@ class Begin:
         Raises ApplicationError `quota_exceeded`, `withdrawn` for what was cancelled before it began, or
         `unknown_execution` for ids that do not belong together.
         """
-        async with self._database.workspace(asked.workspace_id) as session:
-            facts = await starts.surroundings(session, asked.workspace_id, asked.execution_id)
-            if facts is None:
-                raise refused("unknown_execution", "This workspace has no such execution.")
-            if facts.is_withdrawn:
-                # It was withdrawn while its start was under way.
-                raise refused(WITHDRAWN, "The execution was cancelled before it began.")
-            lead = await leads.scope(session, asked.workspace_id, asked.lead_id) if asked.lead_id else None
-            # Last of all: the quota's row is locked until the commit, and every run of the workspace waits.
-            taken = await quotas.admit(session, key_of(asked))
+        key = key_of(asked)
+        found = await starts.begin(self._database, key, asked.lead_id)
+        if found is None:
+            raise refused("unknown_execution", "This workspace has no such execution.")
+        if found.is_withdrawn:
+            # It was withdrawn while its start was under way.
+            raise refused(WITHDRAWN, "The execution was cancelled before it began.")
+        if not found.is_admitted:
+            await self._admit(key)
+        return Begun(workspace=found.workspace, workflow=found.workflow, lead=found.lead)
+
+    async def _admit(self, key: EffectKey) -> None:
+        """Look closer at what did not go at once: a repeat, a new period, a quota that is used up."""
+        async with self._database.workspace(key.workspace_id) as session:
+            taken = await quotas.admit(session, key)
         if not taken["granted"]:
             raise refused("quota_exceeded", taken["message"])
-        return Begun(workspace=facts.workspace, workflow=facts.workflow, lead=lead)
 
 
 def key_of(asked: BeginInput) -> EffectKey:

@@ -147,14 +147,7 @@ async def _settle(world: World, delivery: DeliveryInput, claimed: Claim, sent: _
     again = None
     if result.status == "failed" and not last and not gone:
         again = delay_after(claimed.attempt, delivery, wanted=sent.retry_after)
-    workspace_id, endpoint_id = delivery.workspace_id, delivery.endpoint_id
-    async with world.database.workspace(workspace_id) as session:
-        kept = await webhooks.settle(session, workspace_id, claimed, result, again_after=again)
-        if result.status == "failed" and kept:
-            reason = "gone" if gone else await webhooks.hopelessness(session, workspace_id, endpoint_id)
-            if reason and await webhooks.disable(session, workspace_id, endpoint_id, reason=reason):
-                world.metrics.given_up.inc()
-    if not kept:
+    if not await _recorded(world, delivery, claimed, result, again):
         return await _standing(world, delivery)
     outcome = "to_retry" if again is not None else result.status
     world.metrics.deliveries.labels(outcome).inc()
@@ -164,6 +157,23 @@ async def _settle(world: World, delivery: DeliveryInput, claimed: Claim, sent: _
         wait = again.total_seconds()
         return Standing("pending", claimed.attempt + 1, result.http_status, result.error, wait=wait)
     return Standing(result.status, claimed.attempt, result.http_status, result.error)
+
+
+async def _recorded(
+    world: World, delivery: DeliveryInput, claimed: Claim, result: Result, again: timedelta | None
+) -> bool:
+    """Record an attempt, and disable an endpoint that is past hope; False if the claim was lost."""
+    workspace_id, endpoint_id = delivery.workspace_id, delivery.endpoint_id
+    if result.status == "delivered":
+        return await webhooks.settle(world.database.single(workspace_id), workspace_id, claimed, result)
+    async with world.database.workspace(workspace_id) as session:
+        if not await webhooks.settle(session, workspace_id, claimed, result, again_after=again):
+            return False
+        is_gone = result.http_status == GONE
+        reason = "gone" if is_gone else await webhooks.hopelessness(session, workspace_id, endpoint_id)
+        if reason and await webhooks.disable(session, workspace_id, endpoint_id, reason=reason):
+            world.metrics.given_up.inc()
+    return True
 
 
 def delay_after(number: int, delivery: DeliveryInput, *, wanted: timedelta | None = None) -> timedelta:

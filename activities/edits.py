@@ -47,8 +47,7 @@ async def make(
     setting: str,
 ) -> list[str]:
     """Write values into a lead and name what changed; raises StepFailed naming the field in its setting."""
-    keys = [name for name in values if name not in {"email", *leads.COLUMNS}]
-    held = await changes.hold(session, workspace_id, lead_id, keys)
+    held = await changes.hold(session, workspace_id, lead_id, answers_in(values))
     if held is None:
         raise StepFailed("lead_gone", "The lead no longer exists.")
     try:
@@ -57,6 +56,11 @@ async def make(
     except BadValue as error:
         raise StepFailed(error.type, f"{setting}.{error.message}") from error
     return plan.changed
+
+
+def answers_in(values: Mapping[str, Any]) -> list[str]:
+    """Name what is to be written that is none of a lead's own columns."""
+    return [name for name in values if name not in {"email", *leads.COLUMNS}]
 
 
 async def _write(session: AsyncSession, workspace_id: UUID, lead_id: UUID, plan: Plan) -> None:

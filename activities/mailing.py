@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
@@ -18,8 +18,9 @@ from activities.clients.mail import Composed, Mailbox
 from activities.errors import StepDeferred, StepFailed
 from activities.step import Step
 from activities.world import World
-from db import effects, quotas, usage
+from db import effects, mails, quotas
 from db.effects import EffectKey
+from db.session import Single
 from workflows import simulation
 from workflows.messages import Outcome
 
@@ -71,10 +72,10 @@ class Errand:
 
     step: Step
     guarantee: Literal["at_most_once", "at_least_once"]
-    write: Callable[[AsyncSession], Awaitable[Letter | Unwanted]]
+    write: Callable[[AsyncSession | Single], Awaitable[Letter | Unwanted]]
     """Decides whom to write to, as things stand when the mail is reserved."""
-    tell: Callable[[AsyncSession, Reserved], Awaitable[None]] | None = None
-    """Records what else follows from a mail that was sent, in the transaction that confirms it."""
+    tell: Callable[[Reserved], dict[str, Any]] | None = None
+    """Gives the event that a mail which was sent is to its lead; it is written with the confirmation."""
     effect: str = EFFECT
     """Tells apart the mails of a step that sends several."""
 
@@ -82,6 +83,11 @@ class Errand:
     def key(self) -> EffectKey:
         """Name the mail."""
         return self.step.effect(self.effect)
+
+    @property
+    def paid(self) -> str:
+        """Name the effect that is its share of the quota."""
+        return f"{self.effect}_quota"
 
 
 async def send(errand: Errand, world: World) -> Outcome:
@@ -125,8 +131,16 @@ async def _unconnected(errand: Errand, world: World, error: OutwardError) -> Out
 
 async def _reserve(errand: Errand, world: World) -> Reserved | Outcome:
     """Take the effect and its share of the quota, or say why there is nothing to send."""
-    step = errand.step
     key = errand.key
+    letter = await errand.write(world.database.single(key.workspace_id))
+    if isinstance(letter, Letter) and await quotas.reserve(world.database, key, errand.paid, QUOTA):
+        return Reserved(letter, message_id(key, world), in_doubt=False)
+    return await _reserve_by_steps(errand, world)
+
+
+async def _reserve_by_steps(errand: Errand, world: World) -> Reserved | Outcome:
+    """Look closer at what did not go at once: a repeat, a mail that nobody wants, a quota that is used up."""
+    step, key = errand.step, errand.key
     async with world.database.workspace(step.workspace_id) as session:
         known = await effects.reserve(session, key)
         if known.state == "confirmed":
@@ -137,7 +151,7 @@ async def _reserve(errand: Errand, world: World) -> Reserved | Outcome:
                 await effects.release(session, key)
             return letter.outcome
         if known.state == "new":
-            await _take_quota(session, step.effect(f"{errand.effect}_quota"))
+            await _take_quota(session, step.effect(errand.paid))
         gives_up = known.state != "new" and errand.guarantee == "at_most_once"
         if gives_up:
             await effects.doubt(session, key)
@@ -245,7 +259,7 @@ def _failure(error: OutwardError) -> StepFailed:
 async def _confirm(
     errand: Errand, world: World, reserved: Reserved, composed: Composed, receipt: smtp.Receipt
 ) -> Outcome:
-    """Record the mail, its use and what else follows from it, in one transaction."""
+    """Record the mail, its use and the lead's event."""
     step = errand.step
     output = {
         "status": "sent",
@@ -254,22 +268,6 @@ async def _confirm(
         "refused": receipt.refused,
         "subject": links.hidden(reserved.letter.subject, step.links),
     }
-    async with world.database.workspace(step.workspace_id) as session:
-        if not await effects.confirm(session, errand.key, output):
-            return Outcome(output=output)
-        if errand.tell is not None:
-            await errand.tell(session, reserved)
-        await _count(session, step)
+    event = errand.tell(reserved) if errand.tell is not None else None
+    await mails.confirm(world.database, errand.key, output, event)
     return Outcome(output=output)
-
-
-async def _count(session: AsyncSession, step: Step) -> None:
-    await usage.record(
-        session,
-        step.workspace_id,
-        "email_sent",
-        category="communication",
-        related_type="workflow_execution",
-        related_id=step.given.execution_id,
-        is_billable=True,
-    )

@@ -114,8 +114,8 @@ class Steps:
         retried = activity.info().attempt > 1 or given.first_attempt > 1
         if given.lead_id is None or not (given.load_lead or (retried and "lead" in given.scope)):
             return None
-        async with self._world.database.workspace(given.workspace_id) as session:
-            return await leads.scope(session, given.workspace_id, given.lead_id)
+        alone = self._world.database.single(given.workspace_id)
+        return await leads.scope(alone, given.workspace_id, given.lead_id)
 
     async def _decide(self, node_type: type[NodeType], step: Step) -> Outcome:
         return node_type.decide(step.situation())

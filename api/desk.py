@@ -80,14 +80,16 @@ class Desk:
         self, group: Group, given: Sequence[tuple[Form, Submission]]
     ) -> Sequence[Accepted | Exception]:
         form, starts = given[0][0], bool(group[-1])
-        if len(given) == 1:
-            return [await self._alone(form, given[0][1], starts=starts)]
         submissions = [submission for _, submission in given]
         try:
+            starter = self._starter(starts)
+            accepted = await intake.accept_at_once(self._database, form, submissions, starter=starter)
+            if accepted is not None:
+                return accepted
             async with self._database.workspace(form.workspace_id) as session:
-                return await intake.accept_all(session, form, submissions, starter=self._starter(starts))
+                return await intake.accept_all(session, form, submissions, starter=starter)
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated or (len(given) == 1 and not _passes(error)):
                 raise
         # One of them spoils it for all: each by itself tells which.
         alone = (self._alone(form, submission, starts=starts) for submission in submissions)
@@ -101,12 +103,17 @@ class Desk:
                 async with self._database.workspace(form.workspace_id) as session:
                     return await intake.accept(session, form, submission, starter=self._starter(starts))
             except DBAPIError as error:
-                if not isinstance(error.orig, DeadlockDetected | SerializationFailure) or attempt == ATTEMPTS:
+                if not _passes(error) or attempt == ATTEMPTS:
                     raise
                 attempt += 1
 
     def _starter(self, starts: bool) -> str | None:
         return self._name if starts else None
+
+
+def _passes(error: DBAPIError) -> bool:
+    """Tell trouble among transactions, which another attempt may not have."""
+    return isinstance(error.orig, DeadlockDetected | SerializationFailure)
 
 
 def _names(given: tuple[Form, Submission]) -> frozenset[Hashable]:

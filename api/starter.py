@@ -241,11 +241,9 @@ class Starter:
             log.warning("refusal postponed", reason=type(error).__name__)
 
     async def _note(self, workspace_id: UUID, runs: Sequence[tuple[UUID, str | None]]) -> list[None]:
-        async with self._database.workspace(workspace_id) as session:
-            await starts.note_dispatched(session, workspace_id, dict(runs))
+        await starts.note_dispatched(self._database.single(workspace_id), workspace_id, dict(runs))
         return [None] * len(runs)
 
     async def _release(self, workspace_id: UUID, execution_ids: Sequence[UUID]) -> list[None]:
-        async with self._database.workspace(workspace_id) as session:
-            await starts.release(session, workspace_id, execution_ids)
+        await starts.release(self._database.single(workspace_id), workspace_id, execution_ids)
         return [None] * len(execution_ids)

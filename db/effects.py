@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,20 +18,30 @@ RESERVE = """
         SET status = 'reserved', reserved_at = now(), output = NULL WHERE effects.status = 'released'
     RETURNING 1
 """
-THIS = """
+THIS: LiteralString = """
     workspace_id = %(workspace_id)s AND execution_id = %(execution_id)s AND node_id = %(node_id)s
     AND visit = %(visit)s AND effect = %(effect)s
 """
 KNOWN = f"SELECT status, output FROM effects WHERE {THIS}"
-CONFIRM = f"""
+CONFIRM: LiteralString = f"""
     UPDATE effects SET status = 'confirmed', output = %(output)s, confirmed_at = now()
     WHERE {THIS} AND status IN ('reserved', 'unknown') RETURNING 1
 """
 RELEASE = (
     f"UPDATE effects SET status = 'released' WHERE {THIS} AND status IN ('reserved', 'unknown') RETURNING 1"
 )
-AMEND = f"UPDATE effects SET output = %(output)s WHERE {THIS}"
 DOUBT = f"UPDATE effects SET status = 'unknown' WHERE {THIS} AND status = 'reserved' RETURNING 1"
+
+# For statements that make an effect inside PostgreSQL and its record at once. Where the key is known already
+# they do nothing at all, and the caller goes on by `once`, which can say why.
+UNKNOWN: LiteralString = f"NOT EXISTS (SELECT FROM effects WHERE {THIS})"
+CONFIRMED: LiteralString = """
+    INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect, status, confirmed_at, output)
+    SELECT %(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s, 'confirmed', now(), """
+"""What follows is the output and where its row comes from."""
+UNLESS_KNOWN: LiteralString = """
+    ON CONFLICT (workspace_id, execution_id, node_id, visit, effect) DO NOTHING
+"""
 
 
 class InDoubt(Exception):
@@ -82,20 +92,6 @@ async def release(session: AsyncSession, key: EffectKey) -> bool:
 async def doubt(session: AsyncSession, key: EffectKey) -> bool:
     """Record that nobody can say whether an effect happened."""
     return bool(await fetch(session, DOUBT, key.values))
-
-
-async def answer(session: AsyncSession, key: EffectKey) -> dict[str, Any]:
-    """Return what came of an effect that was made in PostgreSQL; raises InDoubt if that is not known."""
-    known = await _known(session, key)
-    if known.state != "confirmed" or known.output is None:
-        raise InDoubt(f"{key.node_id}:{key.visit} {key.effect} is {known.state}")
-    return known.output
-
-
-async def amend(session: AsyncSession, key: EffectKey, output: dict[str, Any]) -> dict[str, Any]:
-    """Say otherwise what came of an effect that this transaction has confirmed."""
-    await fetch(session, AMEND, {"output": output, **key.values})
-    return output
 
 
 async def once(

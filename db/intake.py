@@ -1,38 +1,44 @@
 """Submissions of a public form or a hook: everything they leave behind, in one statement (design §4)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from db import idempotency, reactions
 from db.forms import STAMP, Form
 from db.models import WorkflowExecution
-from db.session import to_json
+from db.session import Database, fetch, to_json
 
+AWAITED: LiteralString = """
+    EXISTS (SELECT FROM workflows x WHERE x.workspace_id = CAST(%(workspace_id)s AS uuid)
+      AND x.trigger_type = %(listening)s AND x.deleted_at IS NULL)
+"""
 # Key, lead, answers, event, run and use of any number of submissions of one form: seven tables, one round
 # trip, one plan. A form that is not what its stamp says writes nothing; a key that is taken writes nothing.
+# Without `reacts` it writes nothing where others wait for new leads: who they are is for Python to weigh.
 # Keys and leads are written in their own order, so that parallel statements wait for each other in turn.
-SUBMIT = text(f"""
+SUBMIT: LiteralString = f"""
     WITH form AS MATERIALIZED (
       SELECT f.id FROM workflows f JOIN workspaces w ON w.id = f.workspace_id
-      WHERE f.workspace_id = CAST(:workspace_id AS uuid) AND f.id = CAST(:workflow_id AS uuid)
-        AND (CAST(:stamp AS text) IS NULL OR {STAMP} = :stamp)),
+      WHERE f.workspace_id = CAST(%(workspace_id)s AS uuid) AND f.id = CAST(%(workflow_id)s AS uuid)
+        AND (CAST(%(stamp)s AS text) IS NULL OR {STAMP} = %(stamp)s)
+        AND (CAST(%(reacts)s AS boolean) OR NOT {AWAITED})),
     given AS MATERIALIZED (
-      SELECT r.* FROM form, jsonb_to_recordset(CAST(:given AS jsonb)) AS r (
+      SELECT r.* FROM form, jsonb_to_recordset(CAST(%(given)s AS jsonb)) AS r (
         n int, key text, hash text, body text, seconds float, email text, first_name text,
         last_name text, phone text, company text, timezone text, lead_id uuid, event_id uuid,
         execution_id uuid, usage_id uuid, run_key text, typed jsonb, answers jsonb, notes jsonb)),
     claimed AS (
       INSERT INTO idempotency_keys AS k (workspace_id, scope, idempotency_key, request_hash,
                                          response_status, response_body, expires_at)
-      SELECT CAST(:workspace_id AS uuid), :scope, g.key, decode(g.hash, 'hex'), 202, g.body,
+      SELECT CAST(%(workspace_id)s AS uuid), %(scope)s, g.key, decode(g.hash, 'hex'), 202, g.body,
              now() + g.seconds * interval '1 second'
       FROM given g ORDER BY g.key
       ON CONFLICT (workspace_id, scope, idempotency_key) DO UPDATE
@@ -45,7 +51,7 @@ SUBMIT = text(f"""
     lead AS (
       INSERT INTO leads AS l (workspace_id, id, workflow_id, email, source, first_name, last_name, phone,
                               company, timezone)
-      SELECT CAST(:workspace_id AS uuid), f.lead_id, CAST(:workflow_id AS uuid), f.email, :source,
+      SELECT CAST(%(workspace_id)s AS uuid), f.lead_id, CAST(%(workflow_id)s AS uuid), f.email, %(source)s,
              f.first_name, f.last_name, f.phone, f.company, f.timezone
       FROM fresh f WHERE f.email IS NOT NULL ORDER BY f.email
       ON CONFLICT (workspace_id, workflow_id, email) DO UPDATE
@@ -55,16 +61,16 @@ SUBMIT = text(f"""
           timezone = coalesce(excluded.timezone, l.timezone),
           -- Who was deleted and submits again is a lead again.
           deleted_at = NULL, updated_at = now()
-      WHERE CAST(:updates AS boolean) OR l.deleted_at IS NOT NULL
+      WHERE CAST(%(updates)s AS boolean) OR l.deleted_at IS NOT NULL
       -- A row that was inserted has no xmax; one that was only locked or updated has.
-      RETURNING l.id, l.email, l.xmax = 0 OR NOT CAST(:updates AS boolean) AS is_new),
+      RETURNING l.id, l.email, l.xmax = 0 OR NOT CAST(%(updates)s AS boolean) AS is_new),
     placed AS (
       SELECT f.*, l.id AS lead, coalesce(l.is_new, false) AS is_new,
-             l.id IS NULL OR l.is_new OR CAST(:runs_known AS boolean) AS runs
+             l.id IS NULL OR l.is_new OR CAST(%(runs_known)s AS boolean) AS runs
       FROM fresh f LEFT JOIN lead l USING (email) WHERE f.email IS NULL OR l.id IS NOT NULL),
     answered AS (
       INSERT INTO lead_field_data (workspace_id, id, lead_id, form_field_id, value)
-      SELECT CAST(:workspace_id AS uuid), a.id, p.lead, a.form_field_id, a.value
+      SELECT CAST(%(workspace_id)s AS uuid), a.id, p.lead, a.form_field_id, a.value
       FROM placed p, jsonb_to_recordset(p.answers) AS a (id uuid, form_field_id uuid, value text)
       WHERE p.lead IS NOT NULL
       ON CONFLICT (workspace_id, lead_id, form_field_id)
@@ -72,31 +78,30 @@ SUBMIT = text(f"""
     told AS (
       INSERT INTO lead_events (workspace_id, id, lead_id, event_type, description, metadata,
                                triggered_by_workflow_execution_id)
-      SELECT CAST(:workspace_id AS uuid), p.event_id, p.lead, :event_type, :description, p.notes,
+      SELECT CAST(%(workspace_id)s AS uuid), p.event_id, p.lead, %(event_type)s, %(description)s, p.notes,
              CASE WHEN p.runs THEN p.execution_id END
       FROM placed p WHERE p.lead IS NOT NULL),
     ordered AS (
       INSERT INTO workflow_executions (workspace_id, id, workflow_id, workflow_version_id, lead_id,
                                        trigger_type, trigger_node_id, status, idempotency_key, trigger_data,
                                        locked_by, lock_acquired_at)
-      SELECT CAST(:workspace_id AS uuid), p.execution_id, CAST(:workflow_id AS uuid), :version_id, p.lead,
-             :trigger_type, :trigger_node_id, 'queued', p.run_key, p.typed, CAST(:starter AS text),
-             CASE WHEN CAST(:starter AS text) IS NOT NULL THEN clock_timestamp() END
+      SELECT CAST(%(workspace_id)s AS uuid), p.execution_id, CAST(%(workflow_id)s AS uuid), %(version_id)s,
+             p.lead, %(trigger_type)s, %(trigger_node_id)s, 'queued', p.run_key, p.typed,
+             CAST(%(starter)s AS text),
+             CASE WHEN CAST(%(starter)s AS text) IS NOT NULL THEN clock_timestamp() END
       FROM placed p WHERE p.runs),
     used AS (
       INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, is_billable,
                                 related_resource_type, related_resource_id)
-      SELECT CAST(:workspace_id AS uuid), p.usage_id, :usage_type, 'api', 1, false,
+      SELECT CAST(%(workspace_id)s AS uuid), p.usage_id, %(usage_type)s, 'api', 1, false,
              CASE WHEN p.runs THEN 'workflow_execution' ELSE 'lead' END,
              CAST(CASE WHEN p.runs THEN p.execution_id ELSE p.lead END AS text)
       FROM placed p)
     SELECT g.n, c.key IS NOT NULL AS is_claimed, p.n IS NOT NULL AS is_placed, p.lead, p.runs, p.event_id,
-           p.is_new AND EXISTS (
-             SELECT FROM workflows x WHERE x.workspace_id = CAST(:workspace_id AS uuid)
-               AND x.trigger_type = :listening AND x.deleted_at IS NULL) AS is_awaited
+           p.is_new AND {AWAITED} AS is_awaited
     FROM given g LEFT JOIN claimed c USING (key) LEFT JOIN placed p ON p.n = g.n
     ORDER BY g.n
-""")
+"""
 
 
 class Policy(StrEnum):
@@ -143,6 +148,18 @@ class Submission:
         return self.policy is not Policy.REJECT and self.closes_at is None and self.max_submissions is None
 
 
+class Row(NamedTuple):
+    """What SUBMIT says of a submission."""
+
+    number: int
+    is_claimed: bool
+    is_placed: bool
+    lead: UUID | None
+    runs: bool | None
+    event_id: UUID | None
+    is_awaited: bool | None
+
+
 @dataclass(frozen=True)
 class Accepted:
     """What came of a submission."""
@@ -182,7 +199,7 @@ async def accept_all(
     """
     each = [_one(form, number, submission) for number, submission in enumerate(submissions)]
     given = {**_shared(form, submissions[0], starter=starter), "given": to_json(each)}
-    rows = (await session.execute(SUBMIT, given)).all()
+    rows = [Row(*row) for row in await fetch(session, SUBMIT, {**given, "reacts": True})]
     if not rows:
         raise Stale
     return [
@@ -191,20 +208,53 @@ async def accept_all(
     ]
 
 
+async def accept_at_once(
+    database: Database, form: Form, submissions: Sequence[Submission], *, starter: str | None = None
+) -> list[Accepted | Exception] | None:
+    """Write sociable submissions of one form, or find that they were written before, in one message.
+
+    None, and nothing is written, where the form has changed or others wait for its new leads.
+    """
+    each = [_one(form, number, submission) for number, submission in enumerate(submissions)]
+    given = {**_shared(form, submissions[0], starter=starter), "given": to_json(each), "reacts": False}
+    found = await fetch(database.single(form.workspace_id), SUBMIT, given)
+    if not found:
+        return None
+    rows = [Row(*row) for row in found]
+    return [
+        _placed(row, submission, starter=starter)
+        if row.is_claimed
+        else await _repeated(database, form, submission)
+        for row, submission in zip(rows, submissions, strict=True)
+    ]
+
+
+async def _repeated(database: Database, form: Form, submission: Submission) -> Accepted | Exception:
+    async with database.workspace(form.workspace_id) as session:
+        try:
+            return Accepted(earlier=await _earlier(session, form, submission))
+        except idempotency.InFlight as error:
+            return error
+
+
 async def _accepted(
-    session: AsyncSession, form: Form, row: Row[Any], submission: Submission, *, starter: str | None
+    session: AsyncSession, form: Form, row: Row, submission: Submission, *, starter: str | None
 ) -> Accepted:
     if not row.is_claimed:
         return Accepted(earlier=await _earlier(session, form, submission))
+    if not row.is_placed and submission.policy is Policy.REJECT:
+        raise Duplicate
+    placed = _placed(row, submission, starter=starter)
+    return replace(placed, reactions=tuple(await _react(session, form, row))) if row.is_awaited else placed
+
+
+def _placed(row: Row, submission: Submission, *, starter: str | None) -> Accepted:
     if not row.is_placed:
-        if submission.policy is Policy.REJECT:
-            raise Duplicate
         return Accepted()
     return Accepted(
         execution_id=submission.execution_id if row.runs else None,
         lead_id=row.lead,
-        reactions=tuple(await _react(session, form, row)) if row.is_awaited else (),
-        is_promised=row.runs and starter is not None,
+        is_promised=bool(row.runs) and starter is not None,
     )
 
 
@@ -213,7 +263,9 @@ async def _earlier(session: AsyncSession, form: Form, submission: Submission) ->
     return await idempotency.find(session, form.workspace_id, scope=claim.scope, key=claim.key)
 
 
-async def _react(session: AsyncSession, form: Form, row: Row[Any]) -> list[UUID]:
+async def _react(session: AsyncSession, form: Form, row: Row) -> list[UUID]:
+    if row.lead is None or row.event_id is None:
+        return []
     change = reactions.Change(
         event="lead_created", lead_id=row.lead, event_id=row.event_id, by=form.channel.source
     )

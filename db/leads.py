@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
 from sqlalchemy import Boolean, ColumnElement, Select, func, literal_column, or_, select, text, update
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from db.models import FormField, Lead, LeadEvent, LeadFieldData
-from db.session import fetch
+from db.session import Single, fetch
 
 COLUMNS = ("first_name", "last_name", "phone", "company", "source", "timezone")
 """What may be written besides e-mail and status, which have rules of their own."""
@@ -32,13 +32,15 @@ SET_FIELDS = text("""
             DO UPDATE SET value = excluded.value, updated_at = now())
     SELECT field_key FROM known""")
 
-SCOPE = """
+ANSWERS: LiteralString = """
+    COALESCE((
+        SELECT jsonb_object_agg(f.field_key, d.value) FROM lead_field_data d
+        JOIN form_fields f ON f.workspace_id = d.workspace_id AND f.id = d.form_field_id
+        WHERE d.workspace_id = l.workspace_id AND d.lead_id = l.id), '{}'::jsonb)
+"""
+SCOPE = f"""
     SELECT l.id, l.workflow_id, l.email, l.first_name, l.last_name, l.phone, l.company, l.source, l.timezone,
-        l.status, l.created_at,
-        COALESCE((
-            SELECT jsonb_object_agg(f.field_key, d.value) FROM lead_field_data d
-            JOIN form_fields f ON f.workspace_id = d.workspace_id AND f.id = d.form_field_id
-            WHERE d.workspace_id = l.workspace_id AND d.lead_id = l.id), '{}'::jsonb),
+        l.status, l.created_at, {ANSWERS},
         ARRAY(
             SELECT DISTINCT e.event_type FROM lead_events e
             WHERE e.workspace_id = l.workspace_id AND e.lead_id = l.id ORDER BY e.event_type)
@@ -56,13 +58,15 @@ MOVE = """
         RETURNING 1)
     SELECT here.status, EXISTS (SELECT FROM moved) FROM here
 """
-ADD_EVENT = """
+INTO_EVENTS: LiteralString = """
     INSERT INTO lead_events (workspace_id, id, lead_id, event_type, description, metadata,
         triggered_by_user_id, triggered_by_workflow_execution_id)
-    VALUES (%(workspace_id)s, %(id)s, %(lead_id)s, %(event_type)s, %(description)s, %(metadata)s,
-        %(user_id)s, %(execution_id)s)
-    RETURNING created_at
 """
+EVENT: LiteralString = """
+    %(workspace_id)s, %(event_id)s, %(lead_id)s, %(event_type)s, %(description)s, %(metadata)s,
+    %(by_user)s, %(by_execution)s
+"""
+ADD_EVENT = f"{INTO_EVENTS} VALUES ({EVENT}) RETURNING created_at"
 
 CONTACT = """
     SELECT email, unsubscribed_at IS NOT NULL, erased_at IS NOT NULL FROM leads
@@ -158,7 +162,7 @@ async def get(
     return (await session.execute(query)).scalar_one_or_none()
 
 
-async def contact(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> Contact | None:
+async def contact(session: AsyncSession | Single, workspace_id: UUID, lead_id: UUID) -> Contact | None:
     """Read whom a mail to a lead would go to, as it stands now."""
     found = await fetch(session, CONTACT, {"workspace_id": workspace_id, "lead_id": lead_id})
     return Contact(*found[0]) if found else None
@@ -288,9 +292,13 @@ async def set_fields(
     return set((await session.execute(SET_FIELDS, {**ids, **given})).scalars())
 
 
-async def scope(session: AsyncSession, workspace_id: UUID, lead_id: UUID) -> dict[str, Any] | None:
+async def scope(session: AsyncSession | Single, workspace_id: UUID, lead_id: UUID) -> dict[str, Any] | None:
     """Build the `lead` scope of conditions and templates: plain JSON, the answers under `fields`."""
-    found = await fetch(session, SCOPE, {"workspace_id": workspace_id, "lead_id": lead_id})
+    return scoped(await fetch(session, SCOPE, {"workspace_id": workspace_id, "lead_id": lead_id}))
+
+
+def scoped(found: Sequence[Any]) -> dict[str, Any] | None:
+    """Build the scope from what SCOPE found."""
     if not found:
         return None
     ((own_id, workflow_id, email, *values, status, created_at, fields, events),) = found
@@ -339,18 +347,44 @@ async def add_event(
         triggered_by_user_id=user_id,
         triggered_by_workflow_execution_id=execution_id,
     )
-    values = {
+    values = event_of(
+        workspace_id,
+        lead_id,
+        event_type,
+        description=description,
+        metadata=metadata,
+        execution_id=execution_id,
+    )
+    event.created_at = await append(session, {**values, "event_id": event.id, "by_user": user_id})
+    return event
+
+
+async def append(session: AsyncSession, event: Mapping[str, Any]) -> datetime:
+    """Append to a lead's history what `event_of` gave, and return its time."""
+    ((created_at,),) = await fetch(session, ADD_EVENT, event)
+    return cast(datetime, created_at)
+
+
+def event_of(
+    workspace_id: UUID,
+    lead_id: UUID,
+    event_type: str,
+    *,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    execution_id: UUID | None = None,
+) -> dict[str, Any]:
+    """Give the values of EVENT, for a line of a lead's history that a run writes."""
+    return {
         "workspace_id": workspace_id,
-        "id": event.id,
+        "event_id": uuid7(),
         "lead_id": lead_id,
         "event_type": event_type,
         "description": description,
-        "metadata": event.event_metadata,
-        "user_id": user_id,
-        "execution_id": execution_id,
+        "metadata": dict(metadata or {}),
+        "by_user": None,
+        "by_execution": execution_id,
     }
-    ((event.created_at,),) = await fetch(session, ADD_EVENT, values)
-    return event
 
 
 async def events(

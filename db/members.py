@@ -3,22 +3,18 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import User, WorkspaceMember
+from db.session import Single, fetch
+
+ADDRESSES = """
+    SELECT u.email FROM workspace_members m JOIN users u ON u.id = m.user_id
+    WHERE m.workspace_id = %(workspace_id)s AND m.role = ANY(%(roles)s::text[]) AND m.joined_at IS NOT NULL
+    ORDER BY u.email
+"""
 
 
-async def addresses(session: AsyncSession, workspace_id: UUID, *, roles: Sequence[str]) -> list[str]:
+async def addresses(session: AsyncSession | Single, workspace_id: UUID, *, roles: Sequence[str]) -> list[str]:
     """List the e-mail addresses of the members in some roles; who has not joined yet is left out."""
-    found = await session.execute(
-        select(User.email)
-        .join(WorkspaceMember, WorkspaceMember.user_id == User.id)
-        .where(
-            WorkspaceMember.workspace_id == workspace_id,
-            WorkspaceMember.role.in_(roles),
-            WorkspaceMember.joined_at.is_not(None),
-        )
-        .order_by(User.email)
-    )
-    return list(found.scalars())
+    found = await fetch(session, ADDRESSES, {"workspace_id": workspace_id, "roles": list(roles)})
+    return [email for (email,) in found]

@@ -13,10 +13,12 @@ from db import effects, usage
 from db.effects import EffectKey
 from db.models import UsageQuota
 from db.models.billing import QUOTA_KEYS
-from db.session import fetch
+from db.session import Database, fetch
+from db.wire import Statement
 
 ATTEMPTS = 3
 EXECUTIONS = "executions"
+GRANTED = {"granted": True}
 OPEN = text(
     "SELECT open_quota_periods(:workspace_id, quota_key, :day)"
     " FROM unnest(CAST(:quota_keys AS text[])) AS quota_key"
@@ -30,23 +32,46 @@ TAKE = """
     RETURNING quota_limit, quota_used, period_end
 """
 
-# The row is the whole workspace's and is locked until the commit: nothing may come between the two.
-ONCE: LiteralString = """
-    WITH key AS (
-        INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect, status, output, confirmed_at)
-        VALUES (%(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s, 'confirmed',
-            '{"granted": true}', now())
-        ON CONFLICT (workspace_id, execution_id, node_id, visit, effect) DO NOTHING RETURNING 1),
-    taken AS (
-        UPDATE usage_quotas SET quota_used = quota_used + 1, updated_at = now()
-        WHERE workspace_id = %(workspace_id)s AND quota_key = %(quota_key)s
-            AND period_start <= %(day)s AND period_end >= %(day)s
-            AND (quota_limit IS NULL OR quota_used + 1 <= quota_limit * 6 / 5)
-            AND EXISTS (SELECT FROM key)
-        RETURNING 1)"""
-TAKE_ONCE = f"{ONCE} SELECT EXISTS (SELECT FROM key), EXISTS (SELECT FROM taken)"
-ADMIT = f"""{ONCE}, used AS ({usage.INTO} SELECT {usage.VALUES} FROM taken)
-    SELECT EXISTS (SELECT FROM key), EXISTS (SELECT FROM taken)
+# The row is the whole workspace's and is locked until the commit: it comes last of a message, whose commit
+# waits for nobody. Where nothing is left, or the key is known, nothing at all is written: `admit` and
+# `consume_once` say why. The lock comes before the key and the key before the count, so a repeat that waited
+# for the lock finds the key taken and counts nothing.
+ROOM: LiteralString = f"""
+    SELECT FROM usage_quotas WHERE workspace_id = %(workspace_id)s AND quota_key = %(quota_key)s
+        AND period_start <= %(day)s AND period_end >= %(day)s
+        AND (quota_limit IS NULL OR quota_used + 1 <= quota_limit * 6 / 5)
+        AND {effects.UNKNOWN}
+"""
+COUNT: LiteralString = """
+    UPDATE usage_quotas SET quota_used = quota_used + 1, updated_at = now()
+    WHERE workspace_id = %(workspace_id)s AND quota_key = %(quota_key)s
+        AND period_start <= %(day)s AND period_end >= %(day)s
+"""
+ADMIT = f"""
+    WITH room AS (
+        {ROOM} AND EXISTS (
+            SELECT FROM workflow_executions e
+            WHERE e.workspace_id = %(workspace_id)s AND e.id = %(execution_id)s
+                AND e.status <> 'cancelled' AND e.cancel_requested_at IS NULL)
+        FOR NO KEY UPDATE),
+    key AS ({effects.CONFIRMED} '{{"granted": true}}' FROM room {effects.UNLESS_KNOWN} RETURNING 1),
+    used AS ({usage.INTO} SELECT {usage.VALUES} FROM key),
+    taken AS ({COUNT} AND EXISTS (SELECT FROM key))
+    SELECT 1 FROM key
+"""
+RESERVE = f"""
+    WITH room AS ({ROOM} FOR NO KEY UPDATE),
+    key AS (
+        INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect)
+        SELECT %(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s FROM room
+        {effects.UNLESS_KNOWN} RETURNING 1),
+    paid AS (
+        INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect, status, confirmed_at, output)
+        SELECT %(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(paid)s, 'confirmed', now(),
+            '{{"granted": true}}'
+        FROM key {effects.UNLESS_KNOWN} RETURNING 1),
+    taken AS ({COUNT} AND EXISTS (SELECT FROM paid))
+    SELECT 1 FROM key
 """
 
 
@@ -106,37 +131,53 @@ async def consume(
     return Exceeded(limit=period.quota_limit or 0, used=period.quota_used, period_end=period.period_end)
 
 
+async def reserve(database: Database, key: EffectKey, paid: str, quota_key: str) -> bool:
+    """Reserve an effect outside and take one for it, under the key's effect `paid`, in one message.
+
+    False where there is more to it: it is known already, or nothing is left.
+    """
+    given = {**key.values, "paid": paid, "quota_key": quota_key, "day": datetime.now(UTC).date()}
+    return bool(await fetch(database.single(key.workspace_id), RESERVE, given))
+
+
 async def consume_once(session: AsyncSession, key: EffectKey, quota_key: str) -> Exceeded | None:
-    """Take one under an effect's key, in one statement; a repeat takes nothing.
+    """Take one under an effect's key; a repeat takes nothing.
 
     Where nothing is left the key stands all the same: the caller's error has to undo both.
     """
-    given = {**key.values, "quota_key": quota_key, "day": datetime.now(UTC).date()}
-    ((is_new, is_taken),) = await fetch(session, TAKE_ONCE, given)
-    if is_taken or not is_new:
+    reservation = await effects.reserve(session, key)
+    if reservation.state != "new":
         return None
+    await effects.confirm(session, key, GRANTED)
     answer = await consume(session, key.workspace_id, quota_key)
     return answer if isinstance(answer, Exceeded) else None
 
 
+def admission(key: EffectKey) -> Statement:
+    """Take one execution under the run's key and note its use, in one statement: a row says that it did.
+
+    A run that was withdrawn takes none.
+    """
+    use = usage.of_run(key.workspace_id, key.execution_id, "execution", category="compute")
+    return ADMIT, {**key.values, **use, "quota_key": EXECUTIONS, "day": datetime.now(UTC).date()}
+
+
 async def admit(session: AsyncSession, key: EffectKey) -> dict[str, Any]:
-    """Take one execution under the run's key and note its use, in one statement; a repeat gets the answer.
+    """Do what the admission's statement did not: repeat its answer, open a period, or refuse for good.
 
     A refusal stands under the key as well, so that no later attempt asks again.
     """
-    use = usage.of_run(key.workspace_id, key.execution_id, "execution", category="compute")
-    given = {**key.values, **use, "quota_key": EXECUTIONS, "day": datetime.now(UTC).date()}
-    ((is_new, is_taken),) = await fetch(session, ADMIT, given)
-    if not is_new:
-        return await effects.answer(session, key)
-    if is_taken:
-        return {"granted": True}
-    answer = await consume(session, key.workspace_id, EXECUTIONS)
-    if isinstance(answer, Granted):
+
+    async def ask() -> dict[str, Any]:
+        answer = await consume(session, key.workspace_id, EXECUTIONS)
+        if isinstance(answer, Exceeded):
+            message = f"The workspace has used {answer.used} of {answer.limit} executions in this period."
+            return {"granted": False, "message": message}
+        use = usage.of_run(key.workspace_id, key.execution_id, "execution", category="compute")
         await fetch(session, usage.RECORD, use)
-        return {"granted": True}
-    message = f"The workspace has used {answer.used} of {answer.limit} executions in this period."
-    return await effects.amend(session, key, {"granted": False, "message": message})
+        return GRANTED
+
+    return await effects.once(session, key, ask)
 
 
 async def current(

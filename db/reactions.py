@@ -7,7 +7,7 @@ itself for ever: beyond the limit nothing is started, and the lead's history say
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 from uuid import UUID
 
 from sqlalchemy import Row, insert, select, text
@@ -32,7 +32,7 @@ LISTENING = """
     ORDER BY w.id
 """
 """Part of a form's own statement, too: most forms have no listeners and pay nothing for the question."""
-IS_HEARD = """
+IS_HEARD: LiteralString = """
     SELECT 1 FROM workflows WHERE workspace_id = %(workspace_id)s AND trigger_type = %(awaited)s
         AND deleted_at IS NULL AND status IN ('active', 'paused') LIMIT 1
 """

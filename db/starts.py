@@ -5,33 +5,34 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db import plans
+from db import leads, plans, quotas
+from db.effects import EffectKey
 from db.forms import Form
 from db.intake import Accepted, Submission
 from db.models import Workflow, WorkflowExecution, WorkflowVersion, Workspace
-from db.session import fetch
+from db.session import Database, Single, fetch
 from workflows.graph import Graph
 from workflows.messages import ExecutionInput
 
 # Rows are locked in the order of their ids, so that parallel notes wait for each other in turn.
-NOTE = text("""
+NOTE = """
     UPDATE workflow_executions e SET
         dispatched_at = coalesce(e.dispatched_at, now()),
         temporal_run_id = coalesce(e.temporal_run_id, r.run_id),
         lock_acquired_at = NULL, locked_by = NULL, updated_at = now()
-    FROM (SELECT x.id, r.run_id FROM unnest(CAST(:ids AS uuid[]), CAST(:run_ids AS text[])) AS r (id, run_id)
-          JOIN workflow_executions x ON x.workspace_id = :workspace_id AND x.id = r.id
+    FROM (SELECT x.id, r.run_id FROM unnest(%(ids)s::uuid[], %(run_ids)s::text[]) AS r (id, run_id)
+          JOIN workflow_executions x ON x.workspace_id = %(workspace_id)s AND x.id = r.id
           ORDER BY x.id FOR NO KEY UPDATE OF x) r
-    WHERE e.workspace_id = :workspace_id AND e.id = r.id
-""")
-RELEASE = text("""
+    WHERE e.workspace_id = %(workspace_id)s AND e.id = r.id
+"""
+RELEASE = """
     UPDATE workflow_executions SET lock_acquired_at = NULL, locked_by = NULL
-    WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))
+    WHERE workspace_id = %(workspace_id)s AND id = ANY(%(ids)s::uuid[])
       AND status = 'queued' AND dispatched_at IS NULL
-""")
+"""
 SURROUNDINGS = """
     SELECT s.name, s.slug, s.timezone, w.id, w.name,
         e.status = 'cancelled' OR e.cancel_requested_at IS NOT NULL
@@ -74,14 +75,17 @@ class Start:
         return self.input.execution_id
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """The `workspace` and `workflow` scopes of a run."""
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """The `workspace`, `workflow` and `lead` scopes of a run, and how it stands with it."""
 
     workspace: dict[str, Any]
     workflow: dict[str, Any]
+    lead: dict[str, Any] | None
     is_withdrawn: bool
     """Its cancel was asked for, whatever the mirror has read of it since."""
+    is_admitted: bool
+    """Its quota has been taken just now; if not, that is `quotas.admit`'s to do or to refuse."""
 
 
 @dataclass(frozen=True)
@@ -171,15 +175,17 @@ def _rerun_of(execution: WorkflowExecution) -> Rerun | None:
     return Rerun(UUID(told["of"]), told.get("node_id"))
 
 
-async def note_dispatched(session: AsyncSession, workspace_id: UUID, runs: Mapping[UUID, str | None]) -> None:
+async def note_dispatched(
+    session: AsyncSession | Single, workspace_id: UUID, runs: Mapping[UUID, str | None]
+) -> None:
     """Note that Temporal has these executions' runs; what comes after is the mirror's to tell."""
     given = {"workspace_id": workspace_id, "ids": list(runs), "run_ids": list(runs.values())}
-    await session.execute(NOTE, given)
+    await fetch(session, NOTE, given)
 
 
-async def release(session: AsyncSession, workspace_id: UUID, execution_ids: Sequence[UUID]) -> None:
+async def release(session: AsyncSession | Single, workspace_id: UUID, execution_ids: Sequence[UUID]) -> None:
     """Leave executions that could not be started to the dispatcher, at once."""
-    await session.execute(RELEASE, {"workspace_id": workspace_id, "ids": list(execution_ids)})
+    await fetch(session, RELEASE, {"workspace_id": workspace_id, "ids": list(execution_ids)})
 
 
 async def facts(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) -> Facts | None:
@@ -205,15 +211,19 @@ async def facts(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) ->
     )
 
 
-async def surroundings(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Surroundings | None:
-    """Return an execution's workspace and workflow; None if the ids do not belong together."""
-    given = {"workspace_id": workspace_id, "execution_id": execution_id}
-    found = await fetch(session, SURROUNDINGS, given)
+async def begin(database: Database, key: EffectKey, lead_id: UUID | None) -> Beginning | None:
+    """Admit an execution under its key and read what it begins with; None if there is no such execution."""
+    given = {**key.values, "lead_id": lead_id}
+    found, lead, admitted = await database.at_once(
+        key.workspace_id, (SURROUNDINGS, given), (leads.SCOPE, given), quotas.admission(key)
+    )
     if not found:
         return None
     ((name, slug, zone, workflow_id, workflow_name, is_withdrawn),) = found
-    return Surroundings(
-        workspace={"id": str(workspace_id), "name": name, "slug": slug, "timezone": zone},
+    return Beginning(
+        workspace={"id": str(key.workspace_id), "name": name, "slug": slug, "timezone": zone},
         workflow={"id": str(workflow_id), "name": workflow_name},
+        lead=leads.scoped(lead),
         is_withdrawn=is_withdrawn,
+        is_admitted=bool(admitted),
     )

@@ -15,9 +15,10 @@ INTO: LiteralString = """
     INSERT INTO usage_events (workspace_id, id, event_type, event_category, quantity, related_resource_type,
         related_resource_id, is_billable, metadata)
 """
+# Its values are named so that they can stand beside those of a lead's event in one statement.
 VALUES: LiteralString = """
-    %(workspace_id)s, %(id)s, %(event_type)s, %(category)s, %(quantity)s, %(related_type)s, %(related_id)s,
-    %(is_billable)s, %(metadata)s
+    %(workspace_id)s, %(use_id)s, %(use_type)s, %(use_category)s, %(use_quantity)s, %(use_related_type)s,
+    %(use_related_id)s, %(use_is_billable)s, %(use_metadata)s
 """
 RECORD = f"{INTO} VALUES ({VALUES})"
 
@@ -38,14 +39,14 @@ async def record(
     event_id: UUID = uuid7()
     values = {
         "workspace_id": workspace_id,
-        "id": event_id,
-        "event_type": event_type,
-        "category": category,
-        "quantity": quantity,
-        "related_type": related_type,
-        "related_id": None if related_id is None else str(related_id),
-        "is_billable": is_billable,
-        "metadata": dict(metadata or {}),
+        "use_id": event_id,
+        "use_type": event_type,
+        "use_category": category,
+        "use_quantity": quantity,
+        "use_related_type": related_type,
+        "use_related_id": None if related_id is None else str(related_id),
+        "use_is_billable": is_billable,
+        "use_metadata": dict(metadata or {}),
     }
     await fetch(session, RECORD, values)
     return event_id
@@ -55,14 +56,14 @@ def of_run(workspace_id: UUID, execution_id: UUID, event_type: str, *, category:
     """Give the values of a billable event that a run is the cause of."""
     return {
         "workspace_id": workspace_id,
-        "id": uuid7(),
-        "event_type": event_type,
-        "category": category,
-        "quantity": 1,
-        "related_type": "workflow_execution",
-        "related_id": str(execution_id),
-        "is_billable": True,
-        "metadata": {},
+        "use_id": uuid7(),
+        "use_type": event_type,
+        "use_category": category,
+        "use_quantity": 1,
+        "use_related_type": "workflow_execution",
+        "use_related_id": str(execution_id),
+        "use_is_billable": True,
+        "use_metadata": {},
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from sqlalchemy import (
@@ -19,8 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
+from db import effects
+from db.effects import EffectKey
 from db.models import WebhookDelivery, WebhookEndpoint
-from db.session import fetch
+from db.session import Database, Single, fetch
 
 CLAIM = timedelta(seconds=30)
 """How long a claimed attempt is its worker's alone: longer than any request may take."""
@@ -29,13 +31,13 @@ CLAIM = timedelta(seconds=30)
 PATIENCE = timedelta(hours=120)
 GIVEN_UP = 10
 
-_ENDPOINTS = """
+_ENDPOINTS: LiteralString = """
     SELECT is_enabled, disabled_reason, id, url, headers, secret_sealed, previous_secret_sealed,
         previous_secret_expires_at, max_attempts
     FROM webhook_endpoints WHERE workspace_id = %(workspace_id)s
 """
-SUBSCRIBED = f"{_ENDPOINTS} AND subscribed_events && %(patterns)s::text[] ORDER BY id"
-NAMED = f"{_ENDPOINTS} AND id = ANY(%(ids)s::uuid[]) ORDER BY id"
+SUBSCRIBED: LiteralString = f"{_ENDPOINTS} AND subscribed_events && %(patterns)s::text[] ORDER BY id"
+NAMED: LiteralString = f"{_ENDPOINTS} AND id = ANY(%(ids)s::uuid[]) ORDER BY id"
 FIRST_ATTEMPT = """
     INSERT INTO webhook_deliveries (workspace_id, id, webhook_endpoint_id, message_id, execution_id,
         event_type, payload, body, status, error, locked_by, attempted_at, lock_acquired_at)
@@ -44,6 +46,32 @@ FIRST_ATTEMPT = """
         CASE WHEN %(locked_by)s::text IS NOT NULL THEN now() END,
         CASE WHEN %(locked_by)s::text IS NOT NULL THEN now() END)
 """
+MOST_AT_ONCE = 8
+"""Endpoints that one statement writes a message for; where there are more, each has its own."""
+_POST: LiteralString = f"""
+    key AS (
+        {effects.CONFIRMED} jsonb_build_object('message_id', %(message_id)s::text,
+            'endpoints', coalesce((SELECT jsonb_agg(id ORDER BY id) FROM found), '[]'))
+        WHERE {effects.UNKNOWN}
+            AND (SELECT count(*) FROM found) BETWEEN %(fewest)s AND cardinality(%(delivery_ids)s::uuid[])
+        {effects.UNLESS_KNOWN} RETURNING 1),
+    numbered AS (SELECT found.*, row_number() OVER (ORDER BY id) AS number FROM found),
+    posted AS (
+        INSERT INTO webhook_deliveries (workspace_id, id, webhook_endpoint_id, message_id, execution_id,
+            event_type, payload, body, status, error, locked_by, attempted_at, lock_acquired_at)
+        SELECT %(workspace_id)s, (%(delivery_ids)s::uuid[])[number], id, %(message_id)s, %(execution_id)s,
+            %(event_type)s, %(payload)s, %(body)s,
+            CASE WHEN is_enabled THEN 'pending' ELSE 'cancelled' END,
+            CASE WHEN NOT is_enabled THEN 'endpoint_disabled: ' || coalesce(disabled_reason, 'by hand') END,
+            CASE WHEN is_enabled THEN %(locked_by)s END,
+            CASE WHEN is_enabled THEN now() END, CASE WHEN is_enabled THEN now() END
+        FROM numbered, key)
+    SELECT n.is_enabled, n.disabled_reason, n.id, n.url, n.headers, n.secret_sealed, n.previous_secret_sealed,
+        n.previous_secret_expires_at, n.max_attempts
+    FROM key LEFT JOIN numbered n ON true ORDER BY n.id
+"""
+POST_TO_SUBSCRIBED = f"WITH found AS ({SUBSCRIBED}), {_POST}"
+POST_TO_NAMED = f"WITH found AS ({NAMED}), {_POST}"
 SETTLE = """
     UPDATE webhook_deliveries SET status = %(status)s, http_status_code = %(http_status)s,
         response_body = %(response_body)s, error = %(error)s, duration_ms = %(duration_ms)s,
@@ -147,6 +175,31 @@ async def post(
     return claims
 
 
+async def post_once(
+    database: Database, key: EffectKey, message: Message, *, endpoint_ids: Sequence[UUID] | None, by: str
+) -> dict[UUID, Claim | None] | None:
+    """Post a message under its effect's key, in one message of ours; None where that takes a closer look.
+
+    The effect is recorded as the message's id and its endpoints'.
+    """
+    ids = [uuid7() for _ in range(MOST_AT_ONCE)]
+    row = _first_attempt(key.workspace_id, message, None, by=by)
+    given = {**row, **key.values, "delivery_ids": ids}
+    given |= {"patterns": patterns(message.event_type), "fewest": 0}
+    if endpoint_ids is not None:
+        given |= {"ids": list(endpoint_ids), "fewest": len(set(endpoint_ids))}
+    statement = POST_TO_SUBSCRIBED if endpoint_ids is None else POST_TO_NAMED
+    found = await fetch(database.single(key.workspace_id), statement, given)
+    if not found:
+        return None
+    claims: dict[UUID, Claim | None] = {}
+    for delivery_id, (is_enabled, _, endpoint_id, *columns) in zip(ids, found, strict=False):
+        if endpoint_id is not None:
+            endpoint = Endpoint(endpoint_id, *columns)
+            claims[endpoint_id] = Claim(delivery_id, 1, message.body, endpoint, by) if is_enabled else None
+    return claims
+
+
 def patterns(event_type: str) -> list[str]:
     """Name every subscription that covers an event: itself, its families (`lead.*`) and `*`."""
     parts = event_type.split(".")
@@ -155,7 +208,7 @@ def patterns(event_type: str) -> list[str]:
 
 
 def _first_attempt(
-    workspace_id: UUID, message: Message, endpoint_id: UUID, *, by: str | None
+    workspace_id: UUID, message: Message, endpoint_id: UUID | None, *, by: str | None
 ) -> dict[str, Any]:
     return {
         "workspace_id": workspace_id,
@@ -270,7 +323,7 @@ def _claimable_at() -> ColumnElement[datetime]:
 
 
 async def settle(
-    session: AsyncSession,
+    session: AsyncSession | Single,
     workspace_id: UUID,
     claimed: Claim,
     result: Result,

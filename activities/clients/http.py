@@ -7,10 +7,12 @@ unless told otherwise, and costs twice the time per request.
 import asyncio
 import re
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import httpcore
@@ -37,6 +39,11 @@ __all__ = [
     "Unreachable",
     "check_headers",
 ]
+
+if find_spec("sniffio") is None:
+    # httpcore tries to import it six times for a request, and Python looks through every folder each time for
+    # what is not there. Said once, it costs nothing: httpcore then takes asyncio, as it did.
+    sys.modules["sniffio"] = None  # type: ignore[assignment] # this is how Python notes an absence
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MAX_HEADERS = 16384

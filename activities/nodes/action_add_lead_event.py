@@ -8,15 +8,18 @@ from activities import imagined
 from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
-from db import effects, leads
+from db import changes, effects, leads
 from workflows.messages import Outcome
 from workflows.nodes.action_add_lead_event import Config
 
 
 async def run(step: Step, world: World) -> Outcome:
     """Append the event, once."""
-    async with world.database.workspace(step.workspace_id) as session:
-        output = await effects.once(session, step.effect("event"), lambda: _add(session, step))
+    key, event = step.effect("event"), _event(step)
+    output = {"event_id": str(event["event_id"]), "event_type": event["event_type"]}
+    if not await changes.tell(world.database, key, step.lead_id, output, event):
+        async with world.database.workspace(step.workspace_id) as session:
+            output = await effects.once(session, key, lambda: _add(session, step, event, output))
     return Outcome(output=output)
 
 
@@ -28,12 +31,9 @@ def simulate(step: Step) -> Outcome:
     return Outcome(output=output, lead=imagined.after(step, config.event_type))
 
 
-async def _add(session: AsyncSession, step: Step) -> dict[str, Any]:
+def _event(step: Step) -> dict[str, Any]:
     config: Config = step.config
-    if await leads.get(session, step.workspace_id, step.lead_id) is None:
-        raise StepFailed("lead_gone", "The lead no longer exists.")
-    event = await leads.add_event(
-        session,
+    return leads.event_of(
         step.workspace_id,
         step.lead_id,
         config.event_type,
@@ -41,4 +41,12 @@ async def _add(session: AsyncSession, step: Step) -> dict[str, Any]:
         metadata=config.metadata,
         execution_id=step.given.execution_id,
     )
-    return {"event_id": str(event.id), "event_type": config.event_type}
+
+
+async def _add(
+    session: AsyncSession, step: Step, event: dict[str, Any], output: dict[str, Any]
+) -> dict[str, Any]:
+    if await leads.get(session, step.workspace_id, step.lead_id) is None:
+        raise StepFailed("lead_gone", "The lead no longer exists.")
+    await leads.append(session, event)
+    return output

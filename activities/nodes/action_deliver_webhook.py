@@ -39,12 +39,7 @@ under_way: set[asyncio.Task[Standing]] = set()
 async def run(step: Step, world: World) -> Outcome:
     """Write the message, try each endpoint once and see to it that somebody goes on trying."""
     config: Config = step.config
-    claims: Claims = {}
-    async with world.database.workspace(step.workspace_id) as session:
-        posted = await effects.once(session, step.effect("webhook"), lambda: _post(session, step, claims))
-    message_id = posted["message_id"]
-    # A repeat of the step finds no claims here: its attempts claim for themselves what is due.
-    claims = claims or dict.fromkeys(map(UUID, posted["endpoints"]))
+    message_id, claims = await _posted(step, world)
     standings = await _first_attempts(step, world, message_id, claims)
     if config.wait_for_delivery:
         _insist(standings)
@@ -58,10 +53,28 @@ def simulate(step: Step) -> Outcome:
     return Outcome(output={"message_id": message(step).id, "deliveries": []})
 
 
-async def _post(session: AsyncSession, step: Step, claims: Claims) -> dict[str, Any]:
+async def _posted(step: Step, world: World) -> tuple[str, Claims]:
+    """Write the message once, and say who has it to deliver."""
+    key, made, by = step.effect("webhook"), message(step), deliveries.token()
+    found = await webhooks.post_once(world.database, key, made, endpoint_ids=_named(step), by=by)
+    if found is not None:
+        return made.id, found
+    claims: Claims = {}
+    async with world.database.workspace(step.workspace_id) as session:
+        posted = await effects.once(session, key, lambda: _post(session, step, made, claims, by=by))
+    # A repeat of the step finds no claims here: its attempts claim for themselves what is due.
+    return posted["message_id"], claims or dict.fromkeys(map(UUID, posted["endpoints"]))
+
+
+def _named(step: Step) -> list[UUID] | None:
     config: Config = step.config
-    named = None if config.endpoint_ids == "all" else config.endpoint_ids
-    made, by = message(step), deliveries.token()
+    return None if config.endpoint_ids == "all" else config.endpoint_ids
+
+
+async def _post(
+    session: AsyncSession, step: Step, made: Message, claims: Claims, *, by: str
+) -> dict[str, Any]:
+    named = _named(step)
     claims |= await webhooks.post(session, step.workspace_id, made, endpoint_ids=named, by=by)
     missing = set(named or ()) - set(claims)
     if missing:

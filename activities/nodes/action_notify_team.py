@@ -7,6 +7,7 @@ from activities.mailing import Errand, Letter, Unwanted
 from activities.step import Step
 from activities.world import World
 from db import members
+from db.session import Single
 from workflows import simulation
 from workflows.messages import Outcome
 from workflows.nodes.action_notify_team import Config
@@ -15,7 +16,7 @@ from workflows.nodes.action_notify_team import Config
 async def run(step: Step, world: World) -> Outcome:
     """Send one mail to all of them."""
 
-    async def write(session: AsyncSession) -> Letter | Unwanted:
+    async def write(session: AsyncSession | Single) -> Letter | Unwanted:
         return letter(step.config, await recipients(session, step))
 
     return await mailing.send(Errand(step=step, guarantee="at_least_once", write=write), world)
@@ -37,7 +38,7 @@ def listed(config: Config) -> list[str]:
     return list(dict.fromkeys(each.strip() for each in config.emails if each.strip()))
 
 
-async def recipients(session: AsyncSession, step: Step) -> list[str]:
+async def recipients(session: AsyncSession | Single, step: Step) -> list[str]:
     """Find out who is to be told, as the team stands now."""
     config: Config = step.config
     if config.recipients == "emails":

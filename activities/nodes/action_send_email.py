@@ -1,6 +1,9 @@
 """Sends a mail to the lead, or to whom it is told, unless nobody wants it."""
 
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,6 +13,7 @@ from activities.step import Step
 from activities.world import World
 from db import leads
 from db.leads import Contact
+from db.session import Single
 from workflows.messages import Outcome
 from workflows.nodes.action_send_email import Config
 
@@ -20,13 +24,11 @@ async def run(step: Step, world: World) -> Outcome:
     """Send the mail, and write the lead's event with its confirmation."""
     leaves_by = links.unsubscribe(step.given, world) if step.given.lead_id is not None else None
 
-    async def write(session: AsyncSession) -> Letter | Unwanted:
+    async def write(session: AsyncSession | Single) -> Letter | Unwanted:
         return letter(step, await _lead(session, step), leaves_by=leaves_by)
 
-    async def tell(session: AsyncSession, reserved: Reserved) -> None:
-        await _tell(session, step, reserved)
-
     config: Config = step.config
+    tell = None if step.given.lead_id is None else partial(event, step, step.given.lead_id)
     return await mailing.send(Errand(step=step, guarantee=config.guarantee, write=write, tell=tell), world)
 
 
@@ -38,7 +40,7 @@ def simulate(step: Step) -> Outcome:
     return outcome.model_copy(update={"lead": imagined.after(step, EVENT)}) if is_written else outcome
 
 
-async def _lead(session: AsyncSession, step: Step) -> Contact | None:
+async def _lead(session: AsyncSession | Single, step: Step) -> Contact | None:
     """Read the lead as it stands now: it may have been erased, or have unsubscribed, a moment ago."""
     if step.given.lead_id is None:
         return None
@@ -78,23 +80,22 @@ def recipient(step: Step, lead: Contact | None) -> tuple[str | None, str]:
     return (to.strip(), "") if to and to.strip() else (None, "no_address")
 
 
-async def _tell(session: AsyncSession, step: Step, reserved: Reserved) -> None:
-    if step.given.lead_id is None:
-        return
+def event(step: Step, lead_id: UUID, reserved: Reserved) -> dict[str, Any]:
+    """Tell the lead's history of a mail that was sent."""
     config: Config = step.config
     subject = links.hidden(config.email_subject, step.links)
-    await leads.add_event(
-        session,
+    metadata = {
+        "email_subject": subject,
+        "to": reserved.letter.to[0],
+        "message_id": reserved.message_id,
+        "message_class": config.message_class,
+        "sent_at": datetime.now(UTC).isoformat(),
+    }
+    return leads.event_of(
         step.workspace_id,
-        step.given.lead_id,
+        lead_id,
         EVENT,
         description=f"Sent “{subject}”",
-        metadata={
-            "email_subject": subject,
-            "to": reserved.letter.to[0],
-            "message_id": reserved.message_id,
-            "message_class": config.message_class,
-            "sent_at": datetime.now(UTC).isoformat(),
-        },
+        metadata=metadata,
         execution_id=step.given.execution_id,
     )

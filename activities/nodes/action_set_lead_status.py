@@ -8,7 +8,8 @@ from activities import imagined
 from activities.errors import StepFailed
 from activities.step import Step
 from activities.world import World
-from db import effects, leads, reactions
+from db import changes, effects, leads, reactions
+from db.changes import Changed
 from workflows.messages import Outcome
 from workflows.nodes.action_set_lead_status import Config
 
@@ -18,10 +19,17 @@ LONGEST = 100
 
 async def run(step: Step, world: World) -> Outcome:
     """Change the status and write the event that tells of it, in one transaction and once."""
-    async with world.database.workspace(step.workspace_id) as session:
-        output = await effects.once(session, step.effect("status"), lambda: _move(session, step))
-        lead = await leads.scope(session, step.workspace_id, step.lead_id)
-    return Outcome(output=output, lead=lead, handles=("default" if output["changed"] else "unchanged",))
+    config: Config = step.config
+    key, status, allowed = step.effect("status"), wanted(step.config), config.allowed_from
+    moved = await changes.move(
+        world.database, key, step.lead_id, status, allowed_from=allowed, event_type=EVENT
+    )
+    if moved is None:
+        async with world.database.workspace(step.workspace_id) as session:
+            output = await effects.once(session, key, lambda: _move(session, step))
+            moved = Changed(output, await leads.scope(session, step.workspace_id, step.lead_id))
+    handle = "default" if moved.output["changed"] else "unchanged"
+    return Outcome(output=moved.output, lead=moved.lead, handles=(handle,))
 
 
 def simulate(step: Step) -> Outcome:

@@ -11,6 +11,7 @@ from activities.errors import StepFailed
 from activities.mailing import Errand, Letter, Unwanted
 from activities.step import Step
 from activities.world import World
+from db.session import Single
 from workflows.messages import Outcome
 from workflows.nodes.logic_approval import Approval, Config
 
@@ -42,7 +43,7 @@ def addresses(config: Config) -> list[str]:
 
 
 async def _ask(step: Step, world: World, address: str, waiting: Outcome) -> object:
-    async def write(session: AsyncSession) -> Letter | Unwanted:
+    async def write(session: AsyncSession | Single) -> Letter | Unwanted:
         return letter(step, world, address, waiting)
 
     # The key outlives the person's address: what it holds is no use to find somebody by.

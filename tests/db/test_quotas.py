@@ -3,7 +3,6 @@
 import asyncio
 from datetime import date
 from itertools import pairwise
-from uuid import UUID
 
 import pytest
 from sqlalchemy import delete, func, select, update
@@ -11,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from db import doors, quotas, usage
 from db.effects import EffectKey
-from db.models import Subscription, SubscriptionPlan, UsageQuota
+from db.models import Effect, Subscription, SubscriptionPlan, UsageQuota, WorkflowExecution
 from db.session import Database
 from tests.db.conftest import TODAY, Place, Superuser, queued
 
@@ -214,20 +213,89 @@ def test_the_hard_limit_is_rounded_down():
     ]  # fmt: skip
 
 
-async def test_a_run_is_admitted_once_and_refused_for_good(database: Database, here: Place):
-    async def admit(execution_id: UUID) -> bool:
-        key = EffectKey(here.workspace_id, execution_id, "", 0, "quota")
-        async with database.workspace(here.workspace_id) as session:
-            return bool((await quotas.admit(session, key))["granted"])
+async def run(database: Database, place: Place) -> EffectKey:
+    execution = queued(place, id=uuid7())
+    async with database.workspace(place.workspace_id) as session:
+        session.add(execution)
+    return EffectKey(place.workspace_id, execution.id, "", 0, "quota")
 
+
+async def opened(database: Database, place: Place, limit: int | None, quota_key: str = "executions") -> None:
+    async with database.workspace(place.workspace_id) as session:
+        await quotas.consume(session, place.workspace_id, quota_key, 0)
+        await session.execute(
+            update(UsageQuota).where(UsageQuota.quota_key == quota_key).values(quota_limit=limit)
+        )
+
+
+async def used(database: Database, place: Place, quota_key: str = "executions") -> int:
+    async with database.workspace(place.workspace_id) as session:
+        found = await quotas.current(session, place.workspace_id, quota_key)
+    return found.quota_used if found else 0
+
+
+async def at_once(database: Database, key: EffectKey) -> bool:
+    (row,) = await database.at_once(key.workspace_id, quotas.admission(key))
+    return bool(row)
+
+
+async def by_steps(database: Database, key: EffectKey) -> bool:
+    async with database.workspace(key.workspace_id) as session:
+        return bool((await quotas.admit(session, key))["granted"])
+
+
+async def test_a_run_is_admitted_once_and_refused_for_good(database: Database, here: Place):
+    first, second = await run(database, here), await run(database, here)
+    await opened(database, here, 1)
+    assert [await at_once(database, key) for key in (first, first, second)] == [True, False, False]
+    assert [await by_steps(database, key) for key in (first, second)] == [True, False]
+    await opened(database, here, None)
+    assert [await at_once(database, key) for key in (first, second)] == [False, False]
+    assert [await by_steps(database, key) for key in (second, first)] == [False, True]
     async with database.workspace(here.workspace_id) as session:
-        first, second = runs = [queued(here, id=uuid7()) for _ in range(2)]
-        session.add_all(runs)
-        await quotas.consume(session, here.workspace_id, "executions", 0)
-        await session.execute(update(UsageQuota).values(quota_limit=1))
-    assert [await admit(first.id), await admit(first.id), await admit(second.id)] == [True, True, False]
-    await limit(database, here, None)
-    assert [await admit(second.id), await admit(first.id)] == [False, True]
+        told = [event.related_resource_id for event in await usage.page(session, here.workspace_id, limit=9)]
+    assert told == [str(first.execution_id)]
+    assert await used(database, here) == 1
+
+
+async def test_a_period_that_nobody_has_opened_is_opened_by_the_closer_look(database: Database, here: Place):
     async with database.workspace(here.workspace_id) as session:
-        used = [event.related_resource_id for event in await usage.page(session, here.workspace_id, limit=9)]
-    assert used == [str(first.id)]
+        await session.execute(delete(UsageQuota))
+    first, second = await run(database, here), await run(database, here)
+    assert not await at_once(database, first)
+    assert await by_steps(database, first)
+    assert await at_once(database, second)
+    assert await used(database, here) == 2
+
+
+async def test_a_withdrawn_run_takes_nothing(database: Database, here: Place):
+    key = await run(database, here)
+    await opened(database, here, None)
+    async with database.workspace(here.workspace_id) as session:
+        await session.execute(update(WorkflowExecution).values(cancel_requested_at=func.now()))
+    assert not await at_once(database, key)
+    assert await used(database, here) == 0
+
+
+async def test_parallel_runs_are_each_counted_and_parallel_attempts_of_one_are_not(
+    database: Database, here: Place
+):
+    await opened(database, here, 10)
+    keys = [await run(database, here) for _ in range(14)]
+    answers = await asyncio.gather(*(at_once(database, key) for key in keys for _ in range(2)))
+    # A fifth over the limit, and then no more.
+    assert sum(answers) == 12
+    assert await used(database, here) == 12
+
+
+async def test_a_mail_is_reserved_and_paid_for_once(database: Database, here: Place):
+    keys = [await run(database, here) for _ in range(4)]
+    await opened(database, here, 2, "email_sends")
+    answers = await asyncio.gather(
+        *(quotas.reserve(database, key, "paid", "email_sends") for key in keys for _ in range(2))
+    )
+    assert sum(answers) == 2
+    assert await used(database, here, "email_sends") == 2
+    async with database.workspace(here.workspace_id) as session:
+        found = await session.execute(select(Effect.effect, Effect.status).order_by(Effect.effect))
+        assert found.all() == [("paid", "confirmed")] * 2 + [("quota", "reserved")] * 2

@@ -8,12 +8,14 @@ import re
 import socket
 import ssl
 import struct
+import sys
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trustme
+from httpcore._synchronization import current_async_library
 
 from activities.clients import dialling, http
 from activities.clients.addresses import DEVELOPMENT, PRODUCTION, Destination
@@ -433,3 +435,9 @@ async def test_an_unknown_authority_is_refused(serve, authority):
     with pytest.raises(http.Unreachable):
         await client.send("POST", f"https://127.0.0.1:{port}/")
     await client.aclose()
+
+
+async def test_what_httpcore_asks_for_at_each_request_is_not_searched_for_each_time():
+    assert current_async_library() == "asyncio"
+    # A failed import alone leaves no trace, and is tried again.
+    assert "sniffio" in sys.modules
