@@ -127,30 +127,43 @@ class Sandbox(SandboxedWorkflowRunner):
 
 
 class _Sandboxed(WorkflowInstance):
-    """Hints at the end of each workflow task, which is when history grows."""
+    """Hints when a run's history grows: as a workflow task ends, of the last once Temporal has it."""
 
     def __init__(self, inside: WorkflowInstance, det: WorkflowInstanceDetails) -> None:
         self._inside = inside
-        self._hint: Callable[..., None] | None = det.extern_functions.get(HINT)
+        self._tell: Callable[..., None] | None = det.extern_functions.get(HINT)
         self._workflow_id, self._run_id = det.info.workflow_id, det.info.run_id
         self._context = WorkflowSerializationContext(det.info.namespace, det.info.workflow_id)
         self._under_way = 0
         """Local activities: the task is not over before they are."""
         self._is_told = False
         """That this task has begun."""
+        self._is_over = False
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         completion = self._inside.activate(act)
+        if any(job.HasField("remove_from_cache") for job in act.jobs):
+            if self._is_over:
+                self._hint(soon=True)
+            return completion
         names = [command.WhichOneof("variant") for command in completion.successful.commands]
         self._under_way += names.count("schedule_local_activity")
         self._under_way -= sum(
             job.HasField("resolve_activity") and job.resolve_activity.is_local for job in act.jobs
         )
-        ends = not self._under_way or not ENDINGS.isdisjoint(names)
-        if self._hint is not None and not act.is_replaying and (ends or not self._is_told):
-            self._hint(self._workflow_id, self._run_id, soon=ends)
+        if act.is_replaying:
+            return completion
+        # The worker lets go of a run as soon as Temporal has taken its end.
+        self._is_over = not ENDINGS.isdisjoint(names)
+        ends = not self._under_way
+        if not self._is_over and (ends or not self._is_told):
+            self._hint(soon=ends)
             self._is_told = not ends
         return completion
+
+    def _hint(self, *, soon: bool) -> None:
+        if self._tell is not None:
+            self._tell(self._workflow_id, self._run_id, soon=soon)
 
     def get_info(self) -> workflow.Info:
         return self._inside.get_info()
