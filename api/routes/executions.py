@@ -70,9 +70,9 @@ class ExecutionStarted(BaseModel):
 
 
 class ExecutionShown(Shown):
-    """An execution."""
+    """What every answer tells of an execution."""
 
-    model_config = ConfigDict(title="Execution", from_attributes=True)
+    model_config = ConfigDict(from_attributes=True)
 
     id: UUID
     workflow_id: UUID
@@ -137,9 +137,9 @@ class StuckShown(BaseModel):
 
 
 class ExecutionListed(ExecutionShown):
-    """An execution in the list."""
+    """An execution."""
 
-    model_config = ConfigDict(title="ListedExecution", from_attributes=True)
+    model_config = ConfigDict(title="Execution", from_attributes=True)
 
     stuck: StuckShown | None = Field(None, description="Only in the list of stuck ones.")
 
