@@ -281,7 +281,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     interval = settings.dispatcher_poll_seconds
     dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
     detector = Detector(client, beside, metrics=metrics, hint=mirror.hint)
-    hub = Hub(settings.database_url, hint=mirror.hint)
+    hub = Hub(settings.database_url, database=viewing, hint=mirror.hint)
     tasks = [dispatcher.run, mirror.run, detector.run, hub.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
     imagined = await _temporal(settings, settings.simulation_namespace, converter=converter)

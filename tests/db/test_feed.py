@@ -127,5 +127,5 @@ async def test_another_workspace_sees_nothing(
         assert await feed.run(session, there.workspace_id, execution_id) is None
         assert await feed.run(session, here.workspace_id, execution_id) is None
         assert await feed.run_status(session, here.workspace_id, execution_id) is None
-        assert await feed.newest(session, there.workspace_id) == []
+        assert (await feed.newest(session, there.workspace_id)).runs == []
         assert await feed.these(session, here.workspace_id, [execution_id]) == []
