@@ -260,11 +260,10 @@ class Follower:
         if ended is not None and ended.next_run_id:
             track.turn_over(ended.next_run_id)
         async with self._writing(track) as session:
+            if await mirrors.hold(session, track.workspace_id, execution_id) != known:
+                raise Overtaken
             if await executions.lock(session, track.workspace_id, execution_id) is None:
                 raise Foreign
-            cursor = await mirrors.load(session, track.workspace_id, execution_id)
-            if (cursor.position if cursor else None) != known:
-                raise Overtaken
             if not story[0].start.continued_from:
                 await logs.forget(session, track.workspace_id, execution_id)
                 await steps.forget(session, track.workspace_id, execution_id)
