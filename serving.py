@@ -200,7 +200,7 @@ def assembled(
     interval = settings.dispatcher_poll_seconds
     dispatcher = Dispatcher(beside, starter, name=name, interval=interval, metrics=metrics)
     detector = Detector(client, beside, metrics=metrics, hint=mirror.hint)
-    hub = Hub(settings.database_url, hint=mirror.hint)
+    hub = Hub(settings.database_url, database=pools.viewing, hint=mirror.hint)
     application = app.create_app(
         pools.requests,
         starter,

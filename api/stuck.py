@@ -5,10 +5,11 @@ A run may rest for weeks and be well. It is stuck when it neither sleeps nor wai
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -18,7 +19,7 @@ from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from api.live.describer import UNREACHABLE, Described, Temporals, Unseen
+from api.live.describer import UNREACHABLE, Described, Describer, Temporals, Unseen
 from api.metrics import Metrics
 from api.mirror.history import Histories, UnknownRun
 from db import stuck as rows
@@ -28,7 +29,9 @@ from db.stuck import Suspect
 log = structlog.get_logger()
 
 AWAY = (Unseen, RPCError, RuntimeError, OSError, DBAPIError, PoolTimeout)
-REMEDIES = {
+AT_ONCE = 10
+Reason = Literal["not_started", "no_worker", "task_fails", "not_mirrored", "overdue", "idle"]
+REMEDIES: dict[Reason, str] = {
     "not_started": "Temporal does not have it: look for `start postponed` in the API's log",
     "no_worker": "no worker takes its tasks: start `flowtrack worker`, with the build that began it",
     "task_fails": "its workflow task fails again and again: roll the worker back to the code that began it",
@@ -46,7 +49,7 @@ class Stuck:
     workspace_id: UUID
     execution_id: UUID
     since: datetime
-    reason: str
+    reason: Reason
     detail: str = ""
 
 
@@ -152,21 +155,13 @@ class Detector:
         self._told = {one.execution_id: one.reason for one in found}
 
     async def _examine(self, suspect: Suspect) -> list[Stuck]:
-        reason = diagnose(suspect, await self._described(suspect), self._limits, now=datetime.now(UTC))
+        reason = await reason_of(suspect, self._describer, self._limits)
         if reason is None:
             return []
         if reason == "not_mirrored":
             self._hint(suspect.execution_id)
         detail = await self._last_failure(suspect) if reason == "task_fails" else ""
         return [Stuck(suspect.workspace_id, suspect.execution_id, suspect.since, reason, detail)]
-
-    async def _described(self, suspect: Suspect) -> Described | None:
-        try:
-            return await self._describer.look(suspect.execution_id)
-        except Unseen as unseen:
-            if str(unseen) == UNREACHABLE:
-                raise
-            return None
 
     async def _last_failure(self, suspect: Suspect) -> str:
         """Name the type of a run's last failed workflow task; only the first failure in a row is an event.
@@ -182,7 +177,34 @@ class Detector:
         return ""
 
 
-def diagnose(suspect: Suspect, found: Described | None, limits: Limits, *, now: datetime) -> str | None:
+async def reason_of(suspect: Suspect, describer: Describer, limits: Limits) -> Reason | None:
+    """Ask Temporal why a suspect is stuck; None for one that is well. Raises Unseen in an outage."""
+    try:
+        found = await describer.look(suspect.execution_id)
+    except Unseen as unseen:
+        if str(unseen) == UNREACHABLE:
+            raise
+        found = None
+    return diagnose(suspect, found, limits, now=datetime.now(UTC))
+
+
+async def examine(
+    suspects: Sequence[Suspect], describer: Describer, *, limit: int
+) -> list[tuple[Suspect, Reason | None]]:
+    """Ask about suspects, some at once, until `limit` are found stuck or all were asked about."""
+    limits, told, count = Limits(), list[tuple[Suspect, Reason | None]](), 0
+    for start in range(0, len(suspects), AT_ONCE):
+        some = suspects[start : start + AT_ONCE]
+        reasons = await asyncio.gather(*(reason_of(one, describer, limits) for one in some))
+        for one, reason in zip(some, reasons, strict=True):
+            told.append((one, reason))
+            count += reason is not None
+            if count == limit:
+                return told
+    return told
+
+
+def diagnose(suspect: Suspect, found: Described | None, limits: Limits, *, now: datetime) -> Reason | None:
     """Say why a suspect is stuck, in a word of REMEDIES; None for one that is well."""
     if found is None:
         return "not_started"
@@ -194,10 +216,11 @@ def diagnose(suspect: Suspect, found: Described | None, limits: Limits, *, now: 
         return _of_task(found, limits, now)
     if found.pending:
         return _of_activities(found, limits, now)
-    return {"queued": "not_mirrored", "waiting": "overdue"}.get(suspect.status, "idle")
+    at_rest: dict[str, Reason] = {"queued": "not_mirrored", "waiting": "overdue"}
+    return at_rest.get(suspect.status, "idle")
 
 
-def _of_task(found: Described, limits: Limits, now: datetime) -> str | None:
+def _of_task(found: Described, limits: Limits, now: datetime) -> Reason | None:
     if found.task_attempt >= limits.attempts:
         return "task_fails"
     if found.task_since is None or now - found.task_since <= limits.silent_for:
@@ -206,7 +229,7 @@ def _of_task(found: Described, limits: Limits, now: datetime) -> str | None:
     return "no_worker" if found.queue in found.unpolled else None
 
 
-def _of_activities(found: Described, limits: Limits, now: datetime) -> str | None:
+def _of_activities(found: Described, limits: Limits, now: datetime) -> Reason | None:
     """One that is at work, held by an operator or to be tried again is reason enough not to move.
 
     So is one in a queue that workers ask: it is limited, or many wait.

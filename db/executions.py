@@ -19,9 +19,9 @@ async def get(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> 
 
 
 async def lock(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> UUID | None:
-    """Hold an execution until the transaction ends; return its workflow's id."""
+    """Hold an execution until the transaction ends; return its workflow's id. Lines are still added to it."""
     statement = select(WorkflowExecution.workflow_id).where(*_is(workspace_id, execution_id))
-    workflow_id: UUID | None = await session.scalar(statement.with_for_update())
+    workflow_id: UUID | None = await session.scalar(statement.with_for_update(key_share=True))
     return workflow_id
 
 

@@ -7,7 +7,8 @@ use no savepoints: their inner transactions would not stand in a snapshot.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,8 +17,14 @@ from db.session import fetch
 
 MOST_STEPS = 500
 """Steps in one answer."""
+MOST_RUNS = 500
+"""Executions in one answer of what changed."""
 NEWEST = 100
 """Executions in a workspace's snapshot."""
+LONGEST_WRITE = timedelta(minutes=10)
+"""Surely longer than any transaction: what it changes bears the time at which it began, or later."""
+LATEST_CLOSE = timedelta(hours=1)
+"""So much after its end, which Temporal dates, a run's row says so at the latest; normally within seconds."""
 
 # A row's xmin is the lower half of its writer's id; the upper half is that of the newest id, or one less.
 CHANGED: LiteralString = """
@@ -76,7 +83,32 @@ RUNS: LiteralString = """
         SELECT {run} AS run, e.id FROM workflow_executions e {version}
         WHERE e.workspace_id = %(workspace_id)s AND {which} ORDER BY e.id DESC LIMIT %(limit)s) found
 """
-NEWEST_RUNS: LiteralString = RUNS.format(run=RUN, version=VERSION, which="true")
+# The transaction's beginning, so that it is no later than the snapshot.
+PLACE: LiteralString = "pg_current_snapshot()::text, now()"
+NEWEST_RUNS: LiteralString = (
+    "SELECT " + PLACE + ", (" + RUNS.format(run=RUN, version=VERSION, which="true") + ")"
+)
+# What changed is open, or has closed since: two short lists out of all runs. They come first: in the order of
+# the ids a planner might read every run. A sweep that only passed over an open row left its updated_at.
+RUNS_SINCE: LiteralString = (
+    """
+    WITH changed AS MATERIALIZED (
+        SELECT e.id FROM workflow_executions e, """
+    + NEXT
+    + """
+        WHERE e.workspace_id = %(workspace_id)s
+            AND (e.status IN ('queued', 'running', 'waiting') AND e.updated_at >= %(written_after)s
+                OR e.finished_at >= %(finished_after)s)
+            AND """
+    + CHANGED.format(row="e")
+    + "LIMIT %(limit)s) SELECT "
+    + PLACE
+    + ", "
+    + KNOWN
+    + ", ("
+    + RUNS.format(run=RUN, version=VERSION, which="e.id IN (SELECT id FROM changed)")
+    + ")"
+)
 THESE_RUNS: LiteralString = RUNS.format(run=RUN, version=VERSION, which="e.id = ANY(%(ids)s::uuid[])")
 STATUS = (
     "SELECT status FROM workflow_executions WHERE workspace_id = %(workspace_id)s AND id = %(execution_id)s"
@@ -94,6 +126,23 @@ class Look:
     """In the order in which they were decided; without input and output, which are read one by one."""
     step_count: int = 0
     """Of a whole look: there may be more than are shown, and then the first ones are missing."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A moment of the database: whatever was committed then is seen from there."""
+
+    snapshot: str
+    at: datetime
+    """By the database's clock; no later than the snapshot."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Some of a workspace's runs, and from where they were seen."""
+
+    place: Place
+    runs: Sequence[dict[str, Any]]
 
 
 async def run(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Look | None:
@@ -120,17 +169,34 @@ async def run_status(session: AsyncSession, workspace_id: UUID, execution_id: UU
     return found[0][0] if found else None
 
 
-async def newest(session: AsyncSession, workspace_id: UUID) -> Sequence[dict[str, Any]]:
+async def newest(session: AsyncSession, workspace_id: UUID) -> Overview:
     """Look at a workspace's newest runs, the newest first."""
-    ((found,),) = await fetch(session, NEWEST_RUNS, {"workspace_id": workspace_id, "limit": NEWEST})
-    return cast(Sequence[dict[str, Any]], found)
+    ((*place, found),) = await fetch(session, NEWEST_RUNS, {"workspace_id": workspace_id, "limit": NEWEST})
+    return Overview(Place(*place), found)
+
+
+async def runs_since(session: AsyncSession, workspace_id: UUID, *, since: Place) -> Overview | None:
+    """Look at what changed of a workspace's runs, the newest first.
+
+    None if more changed than one answer holds, or if `since` was no look at this database.
+    """
+    given = {
+        "workspace_id": workspace_id,
+        "since": since.snapshot,
+        "written_after": since.at - LONGEST_WRITE,
+        "finished_after": since.at - LATEST_CLOSE,
+        "limit": MOST_RUNS + 1,
+    }
+    ((*place, is_known, found),) = await fetch(session, RUNS_SINCE, given)
+    return Overview(Place(*place), found) if is_known and len(found) <= MOST_RUNS else None
 
 
 async def these(session: AsyncSession, workspace_id: UUID, ids: Sequence[UUID]) -> Sequence[dict[str, Any]]:
     """Look at some runs, the newest first."""
     given = {"workspace_id": workspace_id, "ids": list(ids), "limit": len(ids)}
     ((found,),) = await fetch(session, THESE_RUNS, given)
-    return cast(Sequence[dict[str, Any]], found)
+    runs: Sequence[dict[str, Any]] = found
+    return runs
 
 
 def _look(found: list[Any]) -> Look | None:

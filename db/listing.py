@@ -62,11 +62,18 @@ async def executions(
     session: AsyncSession, workspace_id: UUID, wanted: Wanted, *, limit: int, before: UUID | None = None
 ) -> list[Execution]:
     """List executions, newest first."""
+    rows = await session.execute(newest(workspace_id, wanted, limit=limit, before=before))
+    return [Execution(row, version) for row, version in rows]
+
+
+def newest(
+    workspace_id: UUID, wanted: Wanted, *, limit: int, before: UUID | None = None
+) -> Select[WorkflowExecution, int]:
+    """Write the statement of `executions`."""
     query = _executions(workspace_id).where(*wanted.clauses())
     if before is not None:
         query = query.where(WorkflowExecution.id < before)
-    rows = await session.execute(query.order_by(WorkflowExecution.id.desc()).limit(limit))
-    return [Execution(row, version) for row, version in rows]
+    return query.order_by(WorkflowExecution.id.desc()).limit(limit)
 
 
 async def execution(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Execution | None:

@@ -110,6 +110,14 @@ NEXT = """
         AND run_id = %(old_run_id)s AND last_event_id = %(old_event_id)s
     RETURNING 1
 """
+# Whoever writes takes the cursor first and the execution's row after it; in the other order a whole story and
+# a write of the same run would wait for each other. A cursor that is not there yet is made, to be held, too.
+HOLD = """
+    INSERT INTO mirror_cursors AS c (workspace_id, execution_id, run_id)
+    VALUES (%(workspace_id)s, %(execution_id)s, '')
+    ON CONFLICT (workspace_id, execution_id) DO UPDATE SET run_id = c.run_id
+    RETURNING c.run_id, c.last_event_id
+"""
 CREATE, MOVE = WRITE.format(moved=FIRST), WRITE.format(moved=NEXT)
 
 
@@ -125,6 +133,16 @@ async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
     if found is None:
         return None
     return Cursor(Position(found.run_id, found.last_event_id), found.state, found.closed)
+
+
+async def hold(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Position | None:
+    """Hold an execution's cursor until the transaction ends, and say where it is; None if there was none.
+
+    Then one is left that is nowhere: `forget` it, or roll back.
+    """
+    given = {"workspace_id": workspace_id, "execution_id": execution_id}
+    ((run_id, event_id),) = await fetch(session, HOLD, given)
+    return Position(run_id, event_id) if run_id else None
 
 
 async def write(

@@ -3,12 +3,14 @@
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import LiteralString
 from uuid import UUID
 
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import listening
+from db.feed import PLACE, Place
 from db.session import fetch
 
 CHANNEL = "flowtrack_news"
@@ -16,6 +18,7 @@ CHANNEL = "flowtrack_news"
 TELL = """
     SELECT pg_notify(%(channel)s, %(workspace_id)s || ' ' || id) FROM unnest(%(ids)s::text[]) AS id
 """
+MARK: LiteralString = "SELECT " + PLACE + ", pg_notify(%(channel)s, 'mark ' || %(word)s)"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,20 @@ async def tell(session: AsyncSession, workspace_id: UUID, execution_ids: Iterabl
     await fetch(session, TELL, given)
 
 
-async def listen(url: str | URL) -> AsyncGenerator[News | None]:
+@dataclass(frozen=True)
+class Mark:
+    """All news from before a place have been heard: PostgreSQL tells them in the order of their commits."""
+
+    word: str
+
+
+async def mark(session: AsyncSession, word: str) -> Place:
+    """Have a mark told once the transaction commits; what is seen from its place was told before."""
+    ((snapshot, at, _),) = await fetch(session, MARK, {"channel": CHANNEL, "word": word})
+    return Place(snapshot, at)
+
+
+async def listen(url: str | URL) -> AsyncGenerator[News | Mark | None]:
     """Yield None once news are heard, and then each; ends with the connection."""
     async with aclosing(listening.notices(url, CHANNEL, name="flowtrack viewers")) as heard:
         async for payload in heard:
@@ -44,8 +60,10 @@ async def listen(url: str | URL) -> AsyncGenerator[News | None]:
                 yield news
 
 
-def read(payload: str) -> News | None:
+def read(payload: str) -> News | Mark | None:
     """Read a notice; anybody may send one that is none."""
+    if payload.startswith("mark "):
+        return Mark(payload.removeprefix("mark "))
     try:
         workspace_id, execution_id, *rest = payload.split(" ")
         return News(UUID(workspace_id), UUID(execution_id), is_status=rest == ["status"])

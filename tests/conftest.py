@@ -3,7 +3,7 @@
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -11,18 +11,15 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy.engine import make_url
-from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import PayloadCodec
 
-from activities.clients.keyring import KeyGone
-from activities.clients.payloads import is_sealed
 from db import migrate
 from db.session import Database
 from local import mail
 from local.postgres import plain
 from tests import servers
+from tests.stranger import Stranger
 
 TEMPLATE = "flowtrack_template"
 APP_ROLE = "flowtrack_app"
@@ -136,20 +133,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = Database(database_url)
     yield opened
     await opened.close()
-
-
-class Stranger(PayloadCodec):
-    """Reads and writes in the clear, and has no key to anything."""
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Leave everything as it is."""
-        return list(payloads)
-
-    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Say what a keyring says of keys that it does not have."""
-        if any(map(is_sealed, payloads)):
-            raise KeyGone("written by another test")
-        return list(payloads)
 
 
 @pytest.fixture(scope="session")

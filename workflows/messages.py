@@ -132,6 +132,8 @@ class RunState(BaseModel):
     """Failed steps that wait for `retry_step` or `skip_step`."""
     retries: dict[str, int] = Field(default_factory=dict)
     """How often somebody had a step tried again."""
+    skipped: list[str] = Field(default_factory=list)
+    """Keys of held steps that somebody skipped; those of a loop's items are not kept."""
     inbox: list[Heard] = Field(default_factory=list)
     """Buffered from the start: an event that comes before its wait still counts."""
     paused: bool = False

@@ -175,7 +175,10 @@ class Run(Outlook):
     def skip(self, key: str) -> list[Event]:
         """Go on from a held step as if it had done nothing."""
         self.state.held.pop(key, None)
-        return self.finish(key, Outcome(handles=self.type_of(self.node_of(key)).handles[:1]))
+        node = self.node_of(key)
+        if key in self.state.ready and not self.loop_of(node.id):
+            self.state.skipped.append(key)
+        return self.finish(key, Outcome(handles=self.type_of(node).handles[:1]))
 
     def hear(self, event: Heard) -> None:
         """Buffer an event; of a flood the newest count, and of what is too heavy only that it happened."""

@@ -143,7 +143,8 @@ def _row(run: Run, key: str, failures: Mapping[str, StepError], *, is_cancelled:
         return Row(_line(key, node, f"{word}: {escaped(failure.type)}"), rank=4)
     is_open = key in state.ready or key in state.walk.loops
     if not is_open:
-        return Row(_line(key, node, _ended(run, node)), rank=1, is_over=True)
+        told = "skipped" if key in state.skipped else _ended(run, node)
+        return Row(_line(key, node, told), rank=1, is_over=True)
     if is_cancelled:
         return Row(_line(key, node, "cancelled"), rank=2)
     if key in state.sleeping:

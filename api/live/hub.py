@@ -6,19 +6,21 @@ slow reader costs a flag, and of a workspace's news a bounded list of ids; beyon
 
 import asyncio
 import logging
-import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from secrets import token_hex
-from typing import NamedTuple
 from uuid import UUID
 
 from psycopg import Error as DriverError
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db import news
-from db.news import News
+from db.feed import Place
+from db.news import Mark, News
+from db.session import Database
 
 logger = logging.getLogger(__name__)
 
@@ -26,30 +28,14 @@ MOST_VIEWERS = 100
 """Of one workspace in one process."""
 MOST_NEWS = 500
 """Executions that one viewer may have yet to hear of."""
-REMEMBERED = 5_000
-"""News of all workspaces that a viewer who comes back can catch up on."""
+MARKED = 1.0
+"""Seconds between two marks: so much is told again, at most, to a viewer who comes back."""
 PATIENCE = 5.0
 """The longest pause until PostgreSQL is tried again."""
 
 
 class TooManyViewers(Exception):
     """The workspace has as many viewers as this process takes."""
-
-
-class Mark(NamedTuple):
-    """A place in the news that this process has heard; another process's is another epoch's."""
-
-    epoch: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.epoch}~{self.number}"
-
-    @classmethod
-    def read(cls, text: str | None) -> "Mark | None":
-        """Read what a client sent back."""
-        found = re.fullmatch(r"([0-9a-f]{8})~(\d{1,18})", text or "", re.ASCII)
-        return cls(found[1], int(found[2])) if found else None
 
 
 class Viewer:
@@ -69,9 +55,14 @@ class Viewer:
         return self._hub.is_closed
 
     @property
-    def mark(self) -> Mark:
-        """How far the news of its workspace have been heard."""
-        return self._hub.mark(self.workspace_id)
+    def place(self) -> Place | None:
+        """All news from before it have been heard; of those not taken yet, too."""
+        return self._hub.place
+
+    @property
+    def is_told(self) -> bool:
+        """Tell whether it is woken when there is news; else it has to look of itself."""
+        return self._hub.is_hearing
 
     async def wait(self, seconds: float) -> bool:
         """Wait for news; False when there were none for so long."""
@@ -90,10 +81,6 @@ class Viewer:
         self._ids, self._has_lost = {}, False
         return None if lost else ids
 
-    def catch_up(self, mark: Mark) -> list[UUID] | None:
-        """Name the executions that there was news of since; None if that is not known any more."""
-        return self._hub.since(mark, self.workspace_id)
-
     def wake(self, execution_id: UUID | None) -> None:
         """Have it look; without an execution it may have missed some."""
         if execution_id is None or len(self._ids) >= MOST_NEWS:
@@ -110,24 +97,27 @@ class Hub:
         self,
         database_url: str | URL | None = None,
         *,
+        database: Database | None = None,
         hint: Callable[[UUID], None] = lambda execution_id: None,
     ) -> None:
-        """Prepare; `hint` has the mirror look at a run that somebody begins to watch."""
+        """Prepare; `hint` has the mirror look at a run that somebody begins to watch.
+
+        Without a `database` to mark in, viewers' places stay those of their own looks.
+        """
         self._url = database_url
+        self._database = database
         self._hint = hint
         self._viewers: dict[UUID, dict[Viewer, None]] = {}
         """By what they watch: an execution, or a workspace."""
         self._counts: Counter[UUID] = Counter()
-        self._epoch = token_hex(4)
-        self._numbers: Counter[UUID] = Counter()
-        """News so far by workspace: a common count would tell each how busy the others are."""
         self.is_hearing = False
-        self._heard: deque[tuple[UUID, UUID]] = deque(maxlen=REMEMBERED)
         self.is_closed = False
-
-    def mark(self, workspace_id: UUID) -> Mark:
-        """How far a workspace's news have been heard."""
-        return Mark(self._epoch, self._numbers[workspace_id])
+        self.place: Place | None = None
+        """All news from before it have been heard."""
+        self._marks: dict[str, Place] = {}
+        """Those that are not heard yet."""
+        self._is_due = asyncio.Event()
+        """There was news that no mark follows yet."""
 
     @property
     def viewers(self) -> int:
@@ -157,23 +147,20 @@ class Hub:
         """Have the mirror look at an open run that somebody begins to watch."""
         self._hint(execution_id)
 
-    def since(self, mark: Mark, workspace_id: UUID) -> list[UUID] | None:
-        """Name the executions whose status was news since a mark; None if it is too old, or not ours."""
-        missed = self._numbers[workspace_id] - mark.number
-        if not self.is_hearing or mark.epoch != self._epoch or missed < 0:
-            return None
-        theirs = [run for owner, run in reversed(self._heard) if owner == workspace_id][:missed]
-        found = dict.fromkeys(reversed(theirs))
-        return list(found) if len(theirs) == missed and len(found) <= MOST_NEWS else None
-
     async def run(self) -> None:
         """Hear until cancelled; whenever hearing began again, everybody looks at what was missed."""
         if self._url is None:
             return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hear(self._url))
+            if self._database is not None:
+                tasks.create_task(self._mark(self._database))
+
+    async def _hear(self, url: str | URL) -> None:
         delay = 0.25
         while True:
             try:
-                async with aclosing(news.listen(self._url)) as heard:
+                async with aclosing(news.listen(url)) as heard:
                     async for each in heard:
                         delay = 0.25
                         self._tell(each)
@@ -185,27 +172,43 @@ class Hub:
             await asyncio.sleep(delay)
             delay = min(delay * 2, PATIENCE)
 
+    async def _mark(self, database: Database) -> None:
+        """Have a mark follow the news: what a viewer is sent then is not told again when it comes back."""
+        while True:
+            await self._is_due.wait()
+            self._is_due.clear()
+            word = token_hex(8)
+            try:
+                async with database.door() as session:
+                    # Noted before it is committed: it may be heard at once.
+                    self._marks[word] = await news.mark(session, word)
+            except (DBAPIError, PoolTimeout, OSError):
+                self._marks.pop(word, None)
+            await asyncio.sleep(MARKED)
+
     def close(self) -> None:
         """End every stream: the process is going down, and clients go on elsewhere from where they were."""
         self.is_closed = True
         for viewer in self._everybody():
             viewer.wake(None)
 
-    def _tell(self, each: News | None) -> None:
+    def _tell(self, each: News | Mark | None) -> None:
         if each is None:
-            self._epoch, self.is_hearing = token_hex(4), True
-            self._numbers.clear()
-            self._heard.clear()
+            self.is_hearing, self.place = True, None
+            self._marks.clear()
             for viewer in self._everybody():
                 viewer.wake(None)
+            return
+        if isinstance(each, Mark):
+            # Others' are of no use: their places are theirs.
+            self.place = self._marks.pop(each.word, self.place)
             return
         for viewer in self._viewers.get(each.execution_id, ()):
             viewer.wake(each.execution_id)
         if each.is_status:
-            self._numbers[each.workspace_id] += 1
-            self._heard.append((each.workspace_id, each.execution_id))
             for viewer in self._viewers.get(each.workspace_id, ()):
                 viewer.wake(each.execution_id)
+                self._is_due.set()
 
     def _everybody(self) -> list[Viewer]:
         return [viewer for watched in self._viewers.values() for viewer in watched]

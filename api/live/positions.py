@@ -1,4 +1,4 @@
-"""Where a run's stream stands, as the event ids that clients send back (`Last-Event-ID`).
+"""Where a stream stands, as the event ids that clients send back (`Last-Event-ID`).
 
 They are sealed: a snapshot's numbers would tell each tenant how much is written in the whole installation.
 """
@@ -7,6 +7,7 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import sha256
 from itertools import pairwise
 from secrets import token_bytes
@@ -15,6 +16,8 @@ from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from db.feed import Place
 
 NONCE = 12
 LONGEST = 8_000
@@ -50,28 +53,52 @@ class RunPosition:
         return None
 
 
+@dataclass(frozen=True)
+class WorkspacePosition:
+    """What a viewer of a workspace has been sent: everything that was there at a place."""
+
+    place: Place
+
+    def __str__(self) -> str:
+        return f"{self.place.snapshot}~{self.place.at.isoformat()}"
+
+    @classmethod
+    def read(cls, text: str | None) -> "WorkspacePosition | None":
+        """Read what a client sent back."""
+        match (text or "").split("~"):
+            case [snapshot, at] if is_snapshot(snapshot):
+                return cls(Place(snapshot, datetime.fromisoformat(at)))
+        return None
+
+
 class Positions:
-    """Writes and reads the places of one run's stream."""
+    """Writes and reads the places of one stream: of a run, or of a workspace."""
 
-    def __init__(self, key: bytes, workspace_id: UUID, execution_id: UUID) -> None:
-        """Prepare with a key of 32 bytes; what was written for another run is not read."""
+    def __init__(self, key: bytes, workspace_id: UUID, execution_id: UUID | None = None) -> None:
+        """Prepare with a key of 32 bytes; what was written for another stream is not read."""
         self._cipher = AESGCM(key)
-        self._about = workspace_id.bytes + execution_id.bytes
+        self._about = workspace_id.bytes + (execution_id.bytes if execution_id else b"")
 
-    def write(self, position: RunPosition) -> str:
+    def write(self, position: RunPosition | WorkspacePosition) -> str:
         """Seal a place as an event id."""
         nonce = token_bytes(NONCE)
         sealed = self._cipher.encrypt(nonce, str(position).encode(), self._about)
         return urlsafe_b64encode(nonce + sealed).decode().rstrip("=")
 
     def read(self, text: str | None) -> RunPosition | None:
-        """Open what a client sent back; None for what is no place of this stream."""
+        """Open what a client of a run sent back; None for what is no place of this stream."""
+        return RunPosition.read(self._opened(text))
+
+    def read_workspace(self, text: str | None) -> WorkspacePosition | None:
+        """Open what a client of a workspace sent back; None for what is no place of this stream."""
+        return WorkspacePosition.read(self._opened(text))
+
+    def _opened(self, text: str | None) -> str | None:
         try:
             sealed = urlsafe_b64decode((text or "")[:LONGEST].encode("ascii") + b"==")
-            opened = self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], self._about)
+            return self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], self._about).decode()
         except (ValueError, InvalidTag):
             return None
-        return RunPosition.read(opened.decode())
 
 
 def is_snapshot(text: str) -> bool:

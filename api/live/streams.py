@@ -6,7 +6,7 @@ order. It holds no connection of the database while it waits.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -16,11 +16,13 @@ import structlog
 from fastapi.sse import ServerSentEvent
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.live.hub import Mark, Viewer
+from api.live.hub import Viewer
 from api.live.looks import Looks
-from api.live.positions import Positions, RunPosition, digest
+from api.live.positions import Positions, RunPosition, WorkspacePosition, digest
 from db import feed
+from db.feed import Place
 from db.models.executions import OPEN_STATUSES
 from db.session import Database
 
@@ -37,6 +39,7 @@ RETRY = 2_000
 MOST_KNOWN = 1_000
 """Executions of which a workspace's stream knows how it told them last."""
 OUTAGES = (OSError, DBAPIError, PoolTimeout)
+Runs = Sequence[dict[str, Any]]
 
 
 @dataclass
@@ -195,9 +198,11 @@ def _position(seen: feed.Look) -> RunPosition:
 # ── a workspace's runs
 
 
-async def of_workspace(watch: Watch, mark: Mark | None) -> AsyncGenerator[ServerSentEvent]:
+async def of_workspace(
+    watch: Watch, positions: Positions, last_id: str | None = None
+) -> AsyncGenerator[ServerSentEvent]:
     """Send which executions are new or have another status, until the client goes."""
-    story = WorkspaceStory(watch, mark)
+    story = WorkspaceStory(watch, positions, last_id)
     while True:
         try:
             event = await story.news()
@@ -214,32 +219,50 @@ async def of_workspace(watch: Watch, mark: Mark | None) -> AsyncGenerator[Server
 class WorkspaceStory:
     """What a viewer of a workspace has been told."""
 
-    def __init__(self, watch: Watch, mark: Mark | None) -> None:
+    def __init__(self, watch: Watch, positions: Positions, last_id: str | None = None) -> None:
         self._watch = watch
+        self._positions = positions
+        position = positions.read_workspace(last_id)
+        self._place = position.place if position is not None else None
+        """Everything that was there then has been told; what was not may have been, too."""
         self._known: OrderedDict[str, str] = OrderedDict()
         """Digests of executions as they were last told; of the newest ones."""
-        self._due: list[UUID] | None = watch.viewer.catch_up(mark) if mark is not None else None
-        """Executions that there was news of; None: all is told anew."""
+        self._due: dict[UUID, None] = {}
+        """Executions that there was news of."""
+        self._is_behind = True
+        """There may have been news that it was not woken for."""
 
     async def news(self) -> ServerSentEvent | None:
         """Tell of the executions that there was news of."""
         viewer = self._watch.viewer
         # From before the read: what comes meanwhile is read once more rather than not at all.
-        mark, taken = viewer.mark, viewer.take()
-        if self._due is not None:
-            self._due = None if taken is None else [*dict.fromkeys([*self._due, *taken])]
-        name = "changes" if self._due is not None else "snapshot"
+        heard, taken = viewer.place, viewer.take()
+        self._is_behind = self._is_behind or taken is None or not viewer.is_told
+        self._due.update(dict.fromkeys(taken or ()))
+        if not self._is_behind and not self._due:
+            return None
         async with self._watch.database.workspace(viewer.workspace_id) as session:
-            if self._due is None or not (self._due or self._watch.was_woken):
-                # Nobody told of anything, perhaps because nobody hears: it looks of itself.
-                found = await feed.newest(session, viewer.workspace_id)
-            else:
-                found = await feed.these(session, viewer.workspace_id, self._due)
-        self._due = []
+            name, place, found = await self._read(session, heard)
+        self._place, self._is_behind = place, False
+        self._due.clear()
         new = [run for run in found if self._is_new(run)]
+        position = self._positions.write(WorkspacePosition(place))
         if name == "snapshot":
-            return ServerSentEvent(event=name, data={"executions": found}, id=str(mark), retry=RETRY)
-        return ServerSentEvent(event=name, data={"executions": new}, id=str(mark)) if new else None
+            return ServerSentEvent(event=name, data={"executions": found}, id=position, retry=RETRY)
+        return ServerSentEvent(event=name, data={"executions": new}, id=position) if new else None
+
+    async def _read(self, session: AsyncSession, heard: Place | None) -> tuple[str, Place, Runs]:
+        """Read what there was news of; what changed since its place, if that is not known."""
+        workspace_id, old = self._watch.viewer.workspace_id, self._place
+        if old is not None and not self._is_behind:
+            # One's own look may have been later than what was heard last.
+            place = heard if heard is not None and heard.at > old.at else old
+            return "changes", place, await feed.these(session, workspace_id, list(self._due))
+        seen = await feed.runs_since(session, workspace_id, since=old) if old is not None else None
+        if seen is not None:
+            return "changes", seen.place, seen.runs
+        seen = await feed.newest(session, workspace_id)
+        return "snapshot", seen.place, seen.runs
 
     def _is_new(self, run: dict[str, Any]) -> bool:
         told = digest([run[name] for name in ("status", "status_reason", "error", "finished_at")])

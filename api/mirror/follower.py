@@ -228,10 +228,18 @@ class Follower:
     async def _replaced(
         self, execution_id: UUID, known: Position | None, story: list[Chapter]
     ) -> list[LogRow]:
-        """Tell what resets took back of runs before these, and of the one that is mirrored."""
+        """Tell what resets took back: of runs before these, of the one that is mirrored and of all others.
+
+        Only a list of its runs tells of one whose base was reset once more: nothing leads there.
+        """
         if not any(chapter.resets for chapter in story):
             return []
-        return await self._stories.replaced(execution_id, story, mirrored=known.run_id if known else "")
+        others = [*await self._histories.runs(execution_id), *([known.run_id] if known else [])]
+        current = await self._histories.current(execution_id)
+        if current.run_id != story[-1].run_id:
+            # One of the others may be the run that counts by now.
+            raise Overtaken
+        return await self._stories.replaced(execution_id, story, others=others)
 
     async def _retell(self, execution_id: UUID) -> Look:
         """Begin at the beginning."""
@@ -252,11 +260,10 @@ class Follower:
         if ended is not None and ended.next_run_id:
             track.turn_over(ended.next_run_id)
         async with self._writing(track) as session:
+            if await mirrors.hold(session, track.workspace_id, execution_id) != known:
+                raise Overtaken
             if await executions.lock(session, track.workspace_id, execution_id) is None:
                 raise Foreign
-            cursor = await mirrors.load(session, track.workspace_id, execution_id)
-            if (cursor.position if cursor else None) != known:
-                raise Overtaken
             if not story[0].start.continued_from:
                 await logs.forget(session, track.workspace_id, execution_id)
                 await steps.forget(session, track.workspace_id, execution_id)

@@ -1,6 +1,6 @@
 """Temporal's histories, read the way a mirror can trust: backwards, where transient events never show."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -108,14 +108,26 @@ class Histories:
             f"WorkflowType = '{WATCHED}' AND ExecutionStatus != 'ContinuedAsNew'"
             f" AND (CloseTime >= {since} OR (ExecutionStatus = 'Running' AND StartTime >= {since}))"
         )
-        token, listed = b"", set[UUID]()
+        listed = set[UUID]()
+        # Open ones come first, then the latest close.
+        async for page in self._listed(query):
+            yield [seen for seen in map(_seen, page) if seen and _is_first(seen, listed)]
+
+    async def runs(self, execution_id: UUID) -> list[str]:
+        """List an execution's runs as they began; the list may be a second behind."""
+        pages = self._listed(f"WorkflowId = '{workflow_id_of(execution_id)}'")
+        found = [info async for page in pages for info in page]
+        found.sort(key=lambda info: info.start_time.ToNanoseconds())
+        return [info.execution.run_id for info in found]
+
+    async def _listed(self, query: str) -> AsyncIterator[Sequence[WorkflowExecutionInfo]]:
+        token = b""
         while True:
             request = ListWorkflowExecutionsRequest(
                 namespace=self._client.namespace, query=query, page_size=500, next_page_token=token
             )
             answer = await _ask(self._client.workflow_service.list_workflow_executions, request)
-            # Open ones come first, then the latest close.
-            yield [seen for seen in map(_seen, answer.executions) if seen and _is_first(seen, listed)]
+            yield answer.executions
             token = answer.next_page_token
             if not token:
                 return

@@ -1,5 +1,7 @@
 """Reads all the runs that make up an execution's story, and those that resets took out of it."""
 
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -30,16 +32,19 @@ class Stories:
             run_id = story[0].start.continued_from
         return story
 
-    async def replaced(self, execution_id: UUID, story: list[Chapter], *, mirrored: str) -> list[LogRow]:
-        """Read what resets took back, resets of resets included, and of the run that is mirrored."""
+    async def replaced(
+        self, execution_id: UUID, story: list[Chapter], *, others: Sequence[str]
+    ) -> list[LogRow]:
+        """Read what resets took back, resets of resets included, and others, which nothing leads to."""
         lines: list[LogRow] = []
         waiting, done = [reset for chapter in story for reset in chapter.resets], set[tuple[str, int]]()
-        read = {chapter.run_id for chapter in story} | {""}
-        while waiting or mirrored not in read:
+        left, read = deque(others), {chapter.run_id for chapter in story}
+        while waiting or left:
             if not waiting:
                 # Nothing that counts was made of it.
-                read.add(mirrored)
-                waiting += await self._passed_over(execution_id, mirrored)
+                if (other := left.popleft()) not in read:
+                    read.add(other)
+                    waiting += await self._passed_over(execution_id, other)
                 continue
             reset = waiting.pop()
             place = (reset.base_run_id, reset.id)

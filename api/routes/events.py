@@ -12,7 +12,7 @@ from api import errors
 from api.auth import Caller, requires, still_may
 from api.deps import OurPlatform, Platform
 from api.live import streams
-from api.live.hub import Mark, TooManyViewers, Viewer
+from api.live.hub import TooManyViewers, Viewer
 from api.live.positions import Positions
 from api.live.streams import Watch
 from api.schemas import Id
@@ -38,9 +38,9 @@ RUN_EXAMPLE = (
 )
 WORKSPACE_EXAMPLE = (
     'event: snapshot\ndata: {"executions": [{"id": "01936f1e-…", "status": "running"}]}\n'
-    "id: 5ce0a1b2~17\n\n"
+    "id: Y0hQ2cRkM4…\n\n"
     'event: changes\ndata: {"executions": [{"id": "01936f1e-…", "status": "completed"}]}\n'
-    "id: 5ce0a1b2~18\n\n"
+    "id: pJ8wZkXo1b…\n\n"
 )
 
 
@@ -89,7 +89,7 @@ def _watch(platform: Platform, viewer: Viewer, request: Request, caller: Caller)
     return Watch(platform.viewing, platform.looks, viewer, allowed)
 
 
-def _positions(platform: Platform, caller: Caller, execution_id: UUID) -> Positions:
+def _positions(platform: Platform, caller: Caller, execution_id: UUID | None = None) -> Positions:
     return Positions(platform.config.derive("positions"), caller.workspace_id, execution_id)
 
 
@@ -100,16 +100,20 @@ def _positions(platform: Platform, caller: Caller, execution_id: UUID) -> Positi
     responses=_streamed(WORKSPACE_EXAMPLE),
 )
 async def executions_events(
-    watch: Annotated[Watch, Depends(_watch_workspace)], last_event_id: LastEventId = None
+    caller: Reader,
+    platform: OurPlatform,
+    watch: Annotated[Watch, Depends(_watch_workspace)],
+    last_event_id: LastEventId = None,
 ) -> AsyncIterable[ServerSentEvent]:
     """Server-sent events: `snapshot` with the newest hundred executions, then `changes` with those that are
     new or have another status.
 
-    With `Last-Event-ID` the stream goes on where it broke off, if it can; otherwise it begins with a new
-    `snapshot`, after which anything may have changed that is not in it. An event tells how an execution
-    stands, so one that comes twice does no harm.
+    With `Last-Event-ID` the stream goes on where it broke off, also in another process and after a restart:
+    nothing is left out. What the last second before told may come again: an event tells how an execution
+    stands, so one that comes twice does no harm. Where more than 500 executions have changed meanwhile it
+    begins with a new `snapshot`, after which anything may have changed that is not in it.
     """
-    async for event in streams.of_workspace(watch, Mark.read(last_event_id)):
+    async for event in streams.of_workspace(watch, _positions(platform, caller), last_event_id):
         yield event
 
 

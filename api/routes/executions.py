@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -15,13 +15,16 @@ from activities.clients.runs import workflow_id_of
 from api import errors
 from api.auth import Caller, requires
 from api.cancels import Cancels
-from api.cursors import OurPaging, Page, Window
+from api.cursors import Cursors, OurPaging, Page, Window
 from api.deps import Config, OurPlatform, Platform, Session
 from api.idempotency import Idempotent, Made
+from api.live.describer import Unseen
 from api.live.sight import Live, Sight, look
 from api.schemas import Data, Given, Id, JsonObject, Moment, Shown
+from api.stuck import Limits, Reason, examine
 from db import cancels, leads, runs
 from db import listing as stored
+from db import stuck as suspicious
 from db.models import WorkflowExecution
 from db.models.executions import OPEN_STATUSES
 from workflows import schemas
@@ -67,9 +70,9 @@ class ExecutionStarted(BaseModel):
 
 
 class ExecutionShown(Shown):
-    """An execution."""
+    """What every answer tells of an execution."""
 
-    model_config = ConfigDict(title="Execution", from_attributes=True)
+    model_config = ConfigDict(from_attributes=True)
 
     id: UUID
     workflow_id: UUID
@@ -91,14 +94,14 @@ class ExecutionShown(Shown):
     temporal: TemporalRun
 
     @classmethod
-    def of(cls, found: stored.Execution, config: Config) -> "ExecutionShown":
+    def of(cls, found: stored.Execution, config: Config) -> Self:
         """Show a stored execution."""
         row = found.row
         return cls(**cls._columns(row), version=found.version, temporal=TemporalRun.of_row(config, row))
 
     @staticmethod
     def _columns(row: WorkflowExecution) -> dict[str, Any]:
-        made = ("version", "temporal")
+        made = ("version", "temporal", "stuck")
         return {name: getattr(row, name) for name in ExecutionShown.model_fields if name not in made}
 
 
@@ -120,7 +123,28 @@ class ExecutionSeen(ExecutionShown):
         return cls(**cls._columns(row), version=sight.stand.version, temporal=run, **told)
 
 
-class ExecutionPage(Page[ExecutionShown]):
+class StuckShown(BaseModel):
+    """Why an open execution will not go on by itself."""
+
+    model_config = ConfigDict(title="Stuck")
+
+    reason: Reason = Field(
+        description="`not_started`: Temporal does not have it; `no_worker`: no worker takes its tasks; "
+        "`task_fails`: its workflow task fails again and again; `not_mirrored`: Temporal has more than its "
+        "rows tell; `overdue`: a wait is over and nothing happened; `idle`: nothing is under way in Temporal."
+    )
+    since: datetime = Field(description="When it moved last, or should have.")
+
+
+class ExecutionListed(ExecutionShown):
+    """An execution."""
+
+    model_config = ConfigDict(title="Execution", from_attributes=True)
+
+    stuck: StuckShown | None = Field(None, description="Only in the list of stuck ones.")
+
+
+class ExecutionPage(Page[ExecutionListed]):
     """Executions, newest first."""
 
     model_config = ConfigDict(title="ExecutionPage")
@@ -143,6 +167,13 @@ class Filter(BaseModel):
 
 class ExecutionQuery(Filter, Window):
     """Which executions to list."""
+
+    stuck: bool | None = Field(
+        None,
+        description="`true`: only open ones that neither sleep nor wait, are tried again nor have moved for "
+        "ten minutes. Temporal is asked about a hundred in one request, so a page may have fewer than "
+        "`limit`, or none, and yet a `next_cursor`.",
+    )
 
 
 class ExecutionGiven(Given):
@@ -191,10 +222,9 @@ async def execution_create(
     return answer
 
 
-@router.get("/v1/executions", summary="List executions")
+@router.get("/v1/executions", summary="List executions", responses=errors.responses(errors.Unavailable))
 async def executions_list(
     caller: Reader,
-    session: Session,
     platform: OurPlatform,
     paging: OurPaging,
     query: Annotated[ExecutionQuery, Query()],
@@ -202,13 +232,46 @@ async def executions_list(
     """Newest first."""
     cursors = paging.of(query)
     before = cursors.position(UUID)
-    wanted = query.wanted()
-    found = await stored.executions(
-        session, caller.workspace_id, wanted, limit=query.limit + 1, before=before
-    )
+    if query.stuck:
+        return await _stuck(caller, platform, cursors, query, before=before)
+    async with platform.database.workspace(caller.workspace_id) as session:
+        found = await stored.executions(
+            session, caller.workspace_id, query.wanted(), limit=query.limit + 1, before=before
+        )
     rows, following = cursors.page(found, "id")
-    data = [ExecutionShown.of(row, platform.config) for row in rows]
+    data = [ExecutionListed.of(row, platform.config) for row in rows]
     return ExecutionPage(data=data, next_cursor=following)
+
+
+async def _stuck(
+    caller: Caller, platform: Platform, cursors: Cursors, query: ExecutionQuery, *, before: UUID | None
+) -> ExecutionPage:
+    """List stuck executions; Temporal is asked once the transaction is over."""
+    limits = Limits()
+    async with platform.database.workspace(caller.workspace_id) as session:
+        found = await suspicious.of_workspace(
+            session,
+            caller.workspace_id,
+            query.wanted(),
+            silent_for=limits.silent_for,
+            limit=limits.most + 1,
+            before=before,
+        )
+    suspects = [suspect for _, suspect in found[: limits.most]]
+    try:
+        told = await examine(suspects, platform.describer, limit=query.limit)
+    except Unseen as unseen:
+        raise errors.Unavailable("Temporal cannot be reached, and only it knows which are stuck.") from unseen
+    rows = {row.id: row for row, _ in found}
+    data = [
+        ExecutionListed.of(rows[one.execution_id], platform.config).model_copy(
+            update={"stuck": StuckShown(reason=reason, since=one.since)}
+        )
+        for one, reason in told
+        if reason is not None
+    ]
+    more = len(told) < len(found)
+    return ExecutionPage(data=data, next_cursor=cursors.seal(told[-1][0].execution_id) if more else None)
 
 
 @router.get("/v1/executions/{execution_id}", summary="Read an execution")

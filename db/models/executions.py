@@ -63,6 +63,8 @@ class WorkflowExecution(Tenant, Timestamps, Base):
             where="cause_execution_id IS NOT NULL",
         ),
         indexed("workflow_executions_rerun_of", "rerun_of", where="rerun_of IS NOT NULL"),
+        # Written once a run, at its end, when `status` has every index written anyway.
+        indexed("workflow_executions_finished_at", "finished_at", where="finished_at IS NOT NULL"),
         # Temporal's workflow ids are one namespace for all workspaces, and so are the ids they are made of.
         door_index("door_workflow_executions_id", "id", is_unique=True),
         door_index(

@@ -16,6 +16,7 @@ from api.live.describer import Described, Pending
 from api.metrics import Metrics
 from api.stuck import REMEDIES, Detector, Limits, Stuck, diagnose
 from db import stuck as rows
+from db.listing import Wanted
 from db.models import MirrorCursor, Workflow
 from db.session import Database
 from db.stuck import Suspect
@@ -100,6 +101,13 @@ async def suspected(database: Database, *, limit: int = 100) -> list[UUID]:
     return found
 
 
+async def listed(database: Database, place: Place) -> list[UUID]:
+    async with database.workspace(place.workspace_id) as session:
+        found = await rows.of_workspace(session, place.workspace_id, Wanted(), silent_for=HOUR, limit=100)
+    assert [execution.id for execution, _ in found] == [suspect.execution_id for _, suspect in found]
+    return [execution.id for execution, _ in found]
+
+
 async def test_suspects_are_told_from_runs_that_rest_by_their_rows(database: Database, here: Place):
     now = datetime.now(UTC)
     long_ago, lately = {"updated_at": now - 2 * HOUR}, {"updated_at": now}
@@ -114,9 +122,12 @@ async def test_suspects_are_told_from_runs_that_rest_by_their_rows(database: Dat
     await asleep(database, here, now - 2 * HOUR, status_reason="paused", **long_ago)
     for limit in (100, 2):
         assert sorted(await suspected(database, limit=limit)) == sorted([forgotten, still, overdue])
+    # The workspace's own list follows the same rule.
+    assert await listed(database, here) == sorted([forgotten, still, overdue], reverse=True)
     async with database.workspace(here.workspace_id) as session:
         await session.execute(update(Workflow).values(status="paused"))
     assert forgotten not in await suspected(database)
+    assert forgotten not in await listed(database, here)
 
 
 async def asleep(database: Database, place: Place, until: datetime | None, **values: Any) -> UUID:

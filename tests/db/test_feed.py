@@ -10,8 +10,8 @@ from uuid_utils.compat import uuid7
 
 from db import feed
 from db.models import ExecutionStep
-from db.session import Database
-from tests.db.conftest import Place, queued
+from db.session import Database, fetch
+from tests.db.conftest import Place, Superuser, queued
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +120,73 @@ async def test_a_look_at_another_database_and_one_too_far_back_give_no_changes(
     assert (large.steps[-1]["step_number"], large.step_count) == (feed.MOST_STEPS + 4, feed.MOST_STEPS + 4)
 
 
+async def test_what_changed_of_many_runs_is_found_without_reading_all(
+    database: Database, here: Place, superuser: Superuser
+):
+    """A workspace with many runs that ended long ago, and few that are open or ended lately."""
+    with superuser() as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(
+            "INSERT INTO workflow_executions (workspace_id, id, workflow_id, workflow_version_id,"
+            " trigger_type, status, updated_at, finished_at)"
+            " SELECT %s, gen_random_uuid(), %s, %s, 'FORM', 'completed', at, at"
+            " FROM generate_series(1, 20000) n, LATERAL (SELECT now() - n * interval '2 hours' AS at)",
+            [here.workspace_id, here.workflow_id, here.version_id],
+        )
+        connection.commit()
+        connection.autocommit = True
+        connection.execute("VACUUM ANALYZE workflow_executions")
+    async with database.workspace(here.workspace_id) as session:
+        place = (await feed.newest(session, here.workspace_id)).place
+    open_one, ended = uuid7(), uuid7()
+    async with database.workspace(here.workspace_id) as session:
+        session.add(queued(here, id=open_one))
+        session.add(queued(here, id=ended, status="failed", finished_at=place.at))
+    given = {
+        "workspace_id": here.workspace_id,
+        "since": place.snapshot,
+        "written_after": place.at,
+        "finished_after": place.at,
+        "limit": feed.MOST_RUNS,
+    }
+    async with database.workspace(here.workspace_id) as session:
+        seen = await feed.runs_since(session, here.workspace_id, since=place)
+        (((plan,),),) = (await fetch(session, "EXPLAIN (ANALYZE, FORMAT JSON) " + feed.RUNS_SINCE, given),)
+    assert seen is not None
+    assert [run["id"] for run in seen.runs] == [str(ended), str(open_one)]
+    nodes, waiting = [], [plan[0]["Plan"]]
+    while waiting:
+        nodes.append(waiting.pop())
+        waiting += nodes[-1].get("Plans", [])
+    indexes = {node["Index Name"] for node in nodes if "Index Name" in node}
+    assert "workflow_executions_finished_at" in indexes, indexes
+    read = [node for node in nodes if node.get("Relation Name") == "workflow_executions"]
+    assert read
+    for node in read:
+        assert node["Node Type"] != "Seq Scan"
+        assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) < 10, node
+
+
+async def test_what_changed_is_not_told_to_another_workspace_and_nothing_twice(
+    database: Database, here: Place, there: Place
+):
+    async with database.workspace(there.workspace_id) as session:
+        theirs = (await feed.newest(session, there.workspace_id)).place
+    one = uuid7()
+    async with database.workspace(here.workspace_id) as session:
+        session.add(queued(here, id=one))
+    async with database.workspace(there.workspace_id) as session:
+        assert (await feed.runs_since(session, there.workspace_id, since=theirs)) is not None
+        assert (await feed.runs_since(session, here.workspace_id, since=theirs)).runs == []  # type: ignore[union-attr]
+    async with database.workspace(here.workspace_id) as session:
+        seen = await feed.runs_since(session, here.workspace_id, since=theirs)
+        assert seen is not None
+        assert [run["id"] for run in seen.runs] == [str(one)]
+        again = await feed.runs_since(session, here.workspace_id, since=seen.place)
+        assert again is not None
+        assert again.runs == []
+
+
 async def test_another_workspace_sees_nothing(
     database: Database, here: Place, there: Place, execution_id: UUID
 ):
@@ -127,5 +194,5 @@ async def test_another_workspace_sees_nothing(
         assert await feed.run(session, there.workspace_id, execution_id) is None
         assert await feed.run(session, here.workspace_id, execution_id) is None
         assert await feed.run_status(session, here.workspace_id, execution_id) is None
-        assert await feed.newest(session, there.workspace_id) == []
+        assert (await feed.newest(session, there.workspace_id)).runs == []
         assert await feed.these(session, here.workspace_id, [execution_id]) == []

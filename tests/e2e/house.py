@@ -239,7 +239,7 @@ async def built(
         )
         planner = Planner(database, client, task_queue=task_queue)
         simulator = Simulator(imagined, task_queue=task_queue)
-        hub = Hub(database_url, hint=mirror.hint)
+        hub = Hub(database_url, database=database, hint=mirror.hint)
         await stack.enter_async_context(_running(hub.run))
         # Of its own, so that tests which count the mirror's calls count no viewer's.
         viewing = await temporal.connect(temporal_address, data_converter=converter)

@@ -1,12 +1,16 @@
 """The worker and the API killed in the moments that matter, and doubled: all runs complete."""
 
+import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+import httpx
 import psycopg
 import pytest
 
 from tests.faults import graphs, invariants
-from tests.faults.machine import Machine, until
+from tests.faults.machine import HTTP, Machine, until
 
 
 def test_a_worker_killed_between_any_two_steps_costs_no_run_and_doubles_no_effect(machine: Machine):
@@ -112,6 +116,56 @@ def test_two_workers_and_two_apis_do_nothing_twice(machine: Machine):
     assert second_api.poll() is None
     machine.dismiss(second_api)
     machine.dismiss(second_worker)
+
+
+def test_a_workspaces_stream_goes_on_in_another_api_when_its_own_is_killed(machine: Machine):
+    workflow = machine.workflow("Watched", graphs.resting(1, "PT4S"))
+    second_api, url = machine.another_api()
+    told: dict[str, str] = {}
+    place = ""
+    with watching(machine, url) as events:
+        assert next(events)[0] == "snapshot"
+        before = [machine.accepted(workflow, f"watched{n}@example.com") for n in range(4)]
+        # In the midst of them: some are told, and some are not.
+        while told.keys().isdisjoint(before):
+            _, told, place = next(events)
+        machine.dismiss(second_api)
+    after = [machine.accepted(workflow, f"unwatched{n}@example.com") for n in range(4)]
+    machine.completed(*before, *after)
+
+    with watching(machine, machine.card["api_url"], place) as events:
+        name, statuses, _ = next(events)
+
+    assert name == "changes"
+    assert {execution_id: statuses.get(execution_id) for execution_id in (*before, *after)} == dict.fromkeys(
+        (*before, *after), "completed"
+    )
+
+
+Told = tuple[str, dict[str, str], str]
+"""An event's name, the statuses that it tells, and its id."""
+
+
+@contextmanager
+def watching(machine: Machine, api: str, last_id: str = "") -> Iterator[Iterator[Told]]:
+    """Watch the workspace through one API."""
+    headers = {"Authorization": f"Bearer {machine.card['api_key']}"}
+    headers |= {"Last-Event-ID": last_id} if last_id else {}
+    with HTTP.stream("GET", f"{api}/v1/executions/events", headers=headers) as answer:
+        yield events_of(answer)
+
+
+def events_of(answer: httpx.Response) -> Iterator[Told]:
+    """Read a stream event by event."""
+    event: dict[str, str] = {}
+    for line in answer.iter_lines():
+        if not line and "data" in event:
+            runs = json.loads(event["data"])["executions"]
+            yield event["event"], {run["id"]: run["status"] for run in runs}, event["id"]
+            event = {}
+        name, _, value = line.partition(": ")
+        if name:
+            event[name] = value
 
 
 def execution(machine: Machine, execution_id: str | None):

@@ -12,7 +12,7 @@ import pytest
 from tests.workflows.drawn import NOBODY, edges, execution, log, trigger
 from workflows import telling
 from workflows.graph import Graph, Loop, Node, summary
-from workflows.messages import Begun, Outcome, StepError
+from workflows.messages import Begun, Outcome, RunState, StepError
 from workflows.run import Run
 
 LATER = datetime(2030, 1, 2, 9, 5, tzinfo=UTC)
@@ -99,6 +99,18 @@ def test_each_step_is_told_as_it_stands():
         "after:1": "skipped",
     }
     assert PRIVATE not in text
+
+
+def test_a_step_that_somebody_skipped_is_told_as_skipped_in_the_next_history_too():
+    run = started(log("bad"), log("after"), pairs=("start>bad", "bad>after"))
+    run.state.held["bad:1"] = StepError(type="smtp_refused", message=PRIVATE)
+    run.skip("bad:1")
+    assert rows(told(run)) == {"start:1": "completed", "bad:1": "skipped", "after:1": "running"}
+    state = RunState.model_validate_json(run.state.model_dump_json())
+    assert rows(told(Run(execution(run.graph), state)))["bad:1"] == "skipped"
+    # Who asks twice skips it once.
+    run.skip("bad:1")
+    assert run.state.skipped == ["bad:1"]
 
 
 def test_nodes_that_are_not_reached_yet_are_there_without_a_state():

@@ -21,11 +21,12 @@ from api.live import hub as hubs
 from api.live import looks as looks_
 from api.live import streams
 from api.live.describer import Described, Nobody
-from api.live.hub import Hub, Mark, TooManyViewers
+from api.live.hub import Hub, TooManyViewers
 from api.live.looks import Looks
-from api.live.positions import Positions, RunPosition, is_snapshot
+from api.live.positions import Positions, RunPosition, WorkspacePosition, is_snapshot
 from api.live.streams import Watch
-from db import news
+from db import executions, feed, news
+from db.feed import Place as Moment
 from db.models import ExecutionStep
 from db.news import News
 from db.session import Database
@@ -115,6 +116,14 @@ class Author:
         columns = {"status": status, **columns}
         async with self.database.workspace(self.place.workspace_id) as session:
             await self._touch(session, ", ".join(f"{name} = :{name}" for name in columns), **columns)
+
+    async def end(self, status: str) -> None:
+        """Write the run's end."""
+        await self.run(status, finished_at=datetime.now(UTC))
+
+    async def set(self, session: Any, status: str) -> None:
+        """Write the run's status in a transaction that goes on."""
+        await self._touch(session, "status = :status", status=status)
 
     async def _touch(self, session: Any, what: str, **values: Any) -> None:
         assigned = "status = status" if what == "status" else what
@@ -381,7 +390,10 @@ async def test_a_stream_whose_caller_may_no_longer_see_it_ends(author: Author, h
         assert [event.event async for event in events] == ["snapshot"]
     with hub.watching(author.place.workspace_id) as viewer:
         given = watch(author, viewer, is_allowed=refused, check=0.05)
-        assert [event.event async for event in streams.of_workspace(given, None)] == ["snapshot"]
+        assert [
+            event.event
+            async for event in streams.of_workspace(given, Positions(bytes(32), author.place.workspace_id))
+        ] == ["snapshot"]
 
 
 async def test_it_ends_also_where_there_is_always_something_to_tell(author: Author, hub: Hub):
@@ -451,8 +463,9 @@ async def overview(
     author: Author, hub: Hub, last_id: str | None = None, **more: Any
 ) -> AsyncIterator[AsyncIterator[Any]]:
     """Watch a workspace from a place on."""
+    positions = Positions(bytes(32), author.place.workspace_id)
     with hub.watching(author.place.workspace_id) as viewer:
-        sent = streams.of_workspace(watch(author, viewer, **more), Mark.read(last_id))
+        sent = streams.of_workspace(watch(author, viewer, **more), positions, last_id)
         async with aclosing(sent) as events:
             yield events
 
@@ -510,38 +523,162 @@ async def test_of_a_workspace_too_what_nobody_was_told_of_is_found_by_looking(au
         assert statuses(await next_of(events)) == {str(other.id): "queued"}
 
 
-def test_a_place_does_not_tell_how_busy_others_are():
-    hub = Hub()
-    for owner in (ONE, TWO, TWO, ONE, TWO):
-        hub._tell(News(owner, uuid7(), is_status=True))
-    assert (hub.mark(ONE).number, hub.mark(TWO).number) == (2, 3)
+@pytest.fixture
+async def marking(database: Database, database_url: str) -> AsyncIterator[Hub]:
+    """Hear, and mark what was heard, as a process does."""
+    async with hearing(Hub(database_url, database=database)) as heard:
+        yield heard
 
 
-def test_what_was_missed_is_known_as_long_as_it_is_remembered():
-    hub = Hub()
-    hub._tell(None)
-    start, runs = hub.mark(ONE), [uuid7() for _ in range(3)]
-    for run in runs:
-        hub._tell(News(ONE, run, is_status=True))
-    for _ in range(hubs.REMEMBERED - 3):
-        hub._tell(News(TWO, uuid7(), is_status=True))
-    assert hub.since(start, ONE) == runs
-    hub._tell(News(TWO, uuid7(), is_status=True))
-    assert hub.since(start, ONE) is None
-    assert hub.since(Mark(start.epoch, 1), ONE) == runs[1:]
-    assert hub.since(Mark(start.epoch, 4), ONE) is None
+@pytest.fixture
+async def elsewhere(database: Database, database_url: str) -> AsyncIterator[Hub]:
+    """Hear in another process, or after a restart: nothing is known of what was heard before."""
+    async with hearing(Hub(database_url, database=database)) as heard:
+        yield heard
 
 
-async def test_another_processs_place_and_a_gap_begin_with_a_snapshot(
-    author: Author, hub: Hub, database_url: str
+async def resumed(author: Author, hub: Hub, last_id: str | None) -> dict[str, str]:
+    """Come back; read what is told at once."""
+    async with overview(author, hub, last_id) as events:
+        event = await next_of(events)
+        assert event.event == "changes"
+        return statuses(event)
+
+
+async def test_a_workspaces_stream_goes_on_in_another_process(
+    author: Author, marking: Hub, elsewhere: Hub, database: Database
+):
+    async with overview(author, marking) as events:
+        first = await next_of(events)
+        await author.run("running")
+        second = await next_of(events)
+    old, new = author.id, await Author(database, author.place).begin()
+    await new.run("waiting")
+    assert await resumed(author, elsewhere, second.id) | {str(old): "running"} == {
+        str(old): "running",
+        str(new.id): "waiting",
+    }
+    assert await resumed(author, elsewhere, first.id) == {str(old): "running", str(new.id): "waiting"}
+
+
+async def test_an_old_run_that_ended_meanwhile_is_told_however_many_are_newer(
+    author: Author, hub: Hub, elsewhere: Hub, database: Database
+):
+    async with database.workspace(author.place.workspace_id) as session:
+        session.add_all(queued(author.place, id=uuid7()) for _ in range(feed.NEWEST + 1))
+    async with overview(author, hub) as events:
+        first = await next_of(events)
+        assert str(author.id) not in statuses(first)
+    await author.end("failed")
+    assert await resumed(author, elsewhere, first.id) == {str(author.id): "failed"}
+
+
+async def test_what_is_committed_late_is_told_to_who_comes_back(
+    author: Author, marking: Hub, elsewhere: Hub, database: Database
+):
+    slow, quick = await Author(database, author.place).begin(), await Author(database, author.place).begin()
+    async with overview(author, marking) as events:
+        await next_of(events)
+        async with database.workspace(author.place.workspace_id) as session:
+            await slow.set(session, "waiting")
+            await quick.run("running")
+            assert statuses(await next_of(events)) == {str(quick.id): "running"}
+            await marked(marking, database)
+            await quick.run("completed")
+            last = await next_of(events)
+    assert (await resumed(author, elsewhere, last.id))[str(slow.id)] == "waiting"
+
+
+async def test_news_that_were_not_heard_yet_are_told_to_who_comes_back(
+    author: Author, elsewhere: Hub, database: Database
+):
+    other = await Author(database, author.place).begin()
+    slow = Hub()
+    slow._tell(None)
+    async with overview(author, slow) as events:
+        await next_of(events)
+        await author.run("running")
+        await other.run("running")
+        # The notice of the first is on its way, that of the second is there: they may be far apart.
+        slow._tell(News(other.place.workspace_id, other.id, is_status=True))
+        last = await next_of(events)
+        assert statuses(last) == {str(other.id): "running"}
+    assert (await resumed(author, elsewhere, last.id))[str(author.id)] == "running"
+
+
+async def test_what_was_told_before_a_mark_is_not_told_again(
+    author: Author, marking: Hub, elsewhere: Hub, database: Database
+):
+    other = await Author(database, author.place).begin()
+    async with overview(author, marking) as events:
+        await next_of(events)
+        await author.run("running")
+        await next_of(events)
+        await marked(marking, database)
+        await other.run("running")
+        last = await next_of(events)
+    assert await resumed(author, elsewhere, last.id) == {str(other.id): "running"}
+
+
+async def test_a_gap_in_hearing_costs_no_snapshot(author: Author, marking: Hub):
+    async with overview(author, marking) as events:
+        await next_of(events)
+        marking.is_hearing = False
+        marking._tell(None)
+        await author.run("running")
+        told = await next_of(events)
+        assert (told.event, statuses(told)) == ("changes", {str(author.id): "running"})
+
+
+async def test_what_a_sweep_only_passed_over_is_no_change(
+    author: Author, hub: Hub, elsewhere: Hub, database: Database
+):
+    ids = author.place.workspace_id, author.id
+    long_ago = {"at": datetime(2026, 1, 1, tzinfo=UTC)}
+    async with database.workspace(author.place.workspace_id) as session:
+        await session.execute(text("UPDATE workflow_executions SET updated_at = :at"), long_ago)
+    async with overview(author, hub) as events:
+        first = await next_of(events)
+    async with database.workspace(author.place.workspace_id) as session:
+        await executions.touch(session, ids[0], [ids[1]])
+    other = await Author(database, author.place).begin()
+    assert await resumed(author, elsewhere, first.id) == {str(other.id): "queued"}
+
+
+async def test_where_too_much_has_changed_a_snapshot_comes(
+    author: Author, hub: Hub, elsewhere: Hub, database: Database
 ):
     async with overview(author, hub) as events:
-        here = (await next_of(events)).id
-    async with hearing(Hub(database_url)) as other, overview(author, other, here) as events:
-        assert (await next_of(events)).event == "snapshot"
-    assert hub.since(Mark.read(here) or Mark("", 0), author.place.workspace_id) == []
-    hub._tell(None)
-    assert hub.since(Mark.read(here) or Mark("", 0), author.place.workspace_id) is None
+        first = await next_of(events)
+    async with database.workspace(author.place.workspace_id) as session:
+        session.add_all(queued(author.place, id=uuid7()) for _ in range(feed.MOST_RUNS + 1))
+    async with overview(author, elsewhere, first.id) as events:
+        event = await next_of(events)
+        assert (event.event, len(event.data["executions"])) == ("snapshot", feed.NEWEST)
+
+
+async def test_what_is_no_place_of_this_workspace_begins_with_a_snapshot(
+    author: Author, hub: Hub, database: Database
+):
+    stranger = await Author(database, await settle(database, "there")).begin()
+    async with overview(stranger, hub) as events:
+        theirs = (await next_of(events)).id
+    ours = Positions(bytes(32), author.place.workspace_id)
+    unknown = ours.write(WorkspacePosition(Moment("999999999999:999999999999:", datetime.now(UTC))))
+    of_a_run = positions(author).write(RunPosition("1:1:", "", ""))
+    for last_id in (theirs, unknown, of_a_run, "5ce0a1b2~17", "", None):
+        async with overview(author, hub, last_id) as events:
+            assert (await next_of(events)).event == "snapshot", last_id
+
+
+async def marked(hub: Hub, database: Database) -> None:
+    """Wait for a mark behind everything that was committed."""
+    async with database.door() as session:
+        now = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
+    hub._is_due.set()
+    async with asyncio.timeout(20):
+        while hub.place is None or hub.place.at < now:
+            await asyncio.sleep(0.02)
 
 
 # ── the hub
@@ -557,7 +694,6 @@ def test_a_viewer_remembers_no_more_than_it_may():
         assert viewer.take() == []
         hub._tell(News(ONE, TWO, is_status=True))
         assert viewer.take() == [TWO]
-    assert len(hub._heard) == hubs.REMEMBERED
 
 
 def test_a_workspace_has_so_many_viewers_and_another_one_its_own():

@@ -1,12 +1,10 @@
-"""Many runs, no hint at all, mirrors that are killed one after the other, and operators who end and reset."""
+"""Many runs, no hint at all, mirrors that are killed (-9) in turn, and operators who end and reset."""
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,11 +13,10 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
 from api.mirror.mirror import Mirror
-from api.mirror.pace import Pace
+from tests.api.mirror.killed import Mirrors
 from tests.api.mirror.stage import START, Runs, graph, id_of, node, reset, until
 from workflows.graph import Graph
 
-PACE = Pace(sweep=0.5, silence=timedelta(seconds=1))
 CLOSED = {
     WorkflowExecutionStatus.COMPLETED: ("completed", None),
     WorkflowExecutionStatus.FAILED: ("failed", "node_failed"),
@@ -59,6 +56,14 @@ DOUBLES = (
     "SELECT count(*) - count(DISTINCT execution_id) FROM execution_logs"
     " WHERE message = 'Run started' AND source = 'history'",
 )
+ZERO = (
+    "DELETE FROM execution_logs RETURNING 1",
+    "DELETE FROM execution_steps RETURNING 1",
+    "DELETE FROM mirror_cursors RETURNING 1",
+    "UPDATE workflow_executions SET status = 'queued', status_reason = NULL, temporal_run_id = NULL,"
+    " started_at = NULL, finished_at = NULL, output_data = NULL, error = NULL RETURNING 1",
+)
+"""As if no mirror had ever looked."""
 
 
 @dataclass
@@ -67,9 +72,10 @@ class Chaos:
 
     runs: Runs
     database_url: str
+    temporal_address: str
+    log: Path
     seed: str
     count: int
-    mirrors: int = 3
     kill_every: float = 2.0
     abreast: int = 40
     struck_share: float = 0.1
@@ -79,13 +85,17 @@ class Chaos:
     async def rage(self) -> None:
         """Go through it; afterwards every run has closed, and the rows say so."""
         dice, slots = random.Random(self.seed), asyncio.Semaphore(self.abreast)
-        async with self._mirrors(dice):
-            lives = [self._live(random.Random(dice.random()), slots) for _ in range(self.count)]
+        lives = [self._live(random.Random(dice.random()), slots) for _ in range(self.count)]
+        where = self.runs.database, self.database_url, self.temporal_address, self.log
+        mirrors = Mirrors(*where, random.Random(dice.random()))
+        async with mirrors.going(kill_every=self.kill_every):
             closed = dict(await asyncio.gather(*lives))
             await until(lambda: self._shows(closed), seconds=60 + self.count / 10)
+        self.did.update({f"killed {where}": times for where, times in mirrors.killed.items()})
 
     async def check(self) -> None:
         """Compare with what stands in Temporal, and with what is made of it from zero."""
+        assert "ERROR" not in self.log.read_text(), self.log.read_text()
         for execution_id, kind in self.kinds.items():
             row = await self.runs.row(execution_id)
             if row.status == "completed":
@@ -94,11 +104,17 @@ class Chaos:
         for statement in DOUBLES:
             assert await self._rows(statement) == [(0,)], (statement, self.seed)
         before = {each: await self.runs.everything(each) for each in self.kinds}
-        await self._rows("DELETE FROM execution_logs WHERE source = 'superseded' RETURNING 1")
+        for statement in ZERO:
+            assert await self._rows(statement)
         late = Mirror(self.runs.client, self.runs.database, database_url=self.database_url)
-        for execution_id, everything in before.items():
-            assert await late.rebuild(execution_id)
-            assert await self.runs.everything(execution_id) == everything, self.seed
+        slots = asyncio.Semaphore(8)
+
+        async def compare(execution_id: UUID) -> None:
+            async with slots:
+                assert await late.rebuild(execution_id)
+                assert await self.runs.everything(execution_id) == before[execution_id], self.seed
+
+        await asyncio.gather(*map(compare, before))
 
     # ── what happens
 
@@ -142,33 +158,6 @@ class Chaos:
                 return (told.run_id, *CLOSED[told.status])
             await asyncio.sleep(0.3)
 
-    @asynccontextmanager
-    async def _mirrors(self, dice: random.Random) -> AsyncIterator[None]:
-        """Keep some mirrors going, and kill one after the other; whoever follows knows nothing."""
-        tasks = [self._mirror() for _ in range(self.mirrors)]
-
-        async def kill() -> None:
-            while True:
-                await asyncio.sleep(self.kill_every)
-                number = dice.randrange(self.mirrors)
-                await _killed(tasks[number])
-                tasks[number] = self._mirror()
-                self.did["mirror killed"] += 1
-
-        killer = asyncio.create_task(kill())
-        try:
-            yield
-            assert not killer.done()
-        finally:
-            await _killed(killer)
-            for task in tasks:
-                await _killed(task)
-
-    def _mirror(self) -> asyncio.Task[None]:
-        url, pace = self.database_url, PACE
-        mirror = Mirror(self.runs.client, self.runs.database, database_url=url, pace=pace)
-        return asyncio.create_task(mirror.run())
-
     # ── what is seen
 
     async def _shows(self, closed: dict[UUID, tuple[Any, ...]]) -> bool:
@@ -178,9 +167,3 @@ class Chaos:
     async def _rows(self, statement: str) -> list[Any]:
         async with self.runs.database.workspace(self.runs.workspace_id) as session:
             return [tuple(row) for row in await session.execute(text(statement))]
-
-
-async def _killed(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -183,6 +183,41 @@ async def test_a_rebuild_that_was_overtaken_reads_once_more(database: Database, 
     assert await status(database, here, execution_id) == "completed"
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_rebuild_and_a_write_of_the_same_run_never_wait_for_each_other_in_a_ring(
+    database: Database, here: Place, is_first: bool, caplog: pytest.LogCaptureFixture
+):
+    execution_id = await started(database, here)
+    events = told(here, execution_id)
+    # A look that is behind, and writes on from where it stands; a rebuild that knows the whole story.
+    behind = Written(events[:3])
+    mirror = follower(behind, database)
+    if not is_first:
+        assert (await mirror.look(execution_id)).advanced
+        behind.events = events
+    whole = follower(Written(events), database)
+
+    async def waiting(count: int) -> None:
+        async def do() -> bool:
+            async with database.door() as session:
+                return bool((await session.scalar(text(LOCKED)) or 0) >= count)
+
+        await until(do)
+
+    async with database.workspace(here.workspace_id) as session:
+        # Whoever comes first waits here, with whatever it has taken before; the other one comes behind it.
+        await executions.lock(session, here.workspace_id, execution_id)
+        rebuilding = asyncio.create_task(whole.rebuild(execution_id))
+        await waiting(1)
+        looking = asyncio.create_task(mirror.look(execution_id))
+        await waiting(2)
+    assert await rebuilding
+    assert not (await looking).missing
+    assert (await whole.look(execution_id)).closed
+    assert await status(database, here, execution_id) == "completed"
+    assert not caplog.records
+
+
 async def test_a_run_whose_key_is_gone_is_told_of_once_and_by_its_id_alone(
     database: Database, here: Place, caplog: pytest.LogCaptureFixture
 ):

@@ -45,6 +45,15 @@ async def superseded(runs: Runs, handle: WorkflowHandle[Any, Any]) -> list[tuple
     ]
 
 
+async def known(runs: Runs, handle: WorkflowHandle[Any, Any], *, count: int) -> None:
+    """Wait until Temporal lists so many runs of an execution."""
+
+    async def listed() -> bool:
+        return len(await Histories(runs.client).runs(id_of(handle))) >= count
+
+    await until(listed)
+
+
 def forgetful(runs: Runs) -> Follower:
     """Give a follower as after a restart."""
     return Follower(Histories(runs.client), runs.database)
@@ -152,6 +161,46 @@ async def test_a_run_that_is_reset_twice_from_the_same_place_loses_nothing_of_wh
     everything = await runs.everything(id_of(handle))
     assert await forgetful(runs).rebuild(id_of(handle))
     assert await runs.everything(id_of(handle)) == everything
+
+
+async def test_a_run_between_two_resets_from_one_place_is_told_though_nobody_looked_meanwhile(
+    runs: Runs,
+):
+    handle = await runs.start(LINE)
+    await handle.result()
+    first = handle.first_execution_run_id or ""
+    second = await reset(runs, handle)
+    await ended(runs, handle, second)
+    third = await reset(runs, handle, run_id=first, request="once more")
+    await ended(runs, handle, third)
+    await known(runs, handle, count=3)
+    assert (await runs.follower.look(id_of(handle))).closed
+    told = await superseded(runs, handle)
+    assert {run_id for run_id, message in told if message == "Run completed"} == {first, second}
+    assert (second, "First completed: superseded by a reset") in told
+    assert len(told) == len(set(told))
+    assert (await runs.row(id_of(handle))).temporal_run_id == third
+    everything = await runs.everything(id_of(handle))
+    assert await forgetful(runs).rebuild(id_of(handle))
+    assert await runs.everything(id_of(handle)) == everything
+
+
+async def test_a_chain_of_runs_between_two_resets_is_told_from_its_beginning(
+    chained: tuple[Runs, WorkflowHandle[Any, Any]],
+):
+    runs, handle = chained
+    first = handle.first_execution_run_id or ""
+    second = await reset(runs, handle, run_id=first)
+    await runs.client.get_workflow_handle(handle.id, run_id=second).result(follow_runs=True)
+    third = await reset(runs, handle, run_id=first, request="once more")
+    await runs.client.get_workflow_handle(handle.id, run_id=third).result(follow_runs=True)
+    await known(runs, handle, count=6)
+    assert (await runs.follower.look(id_of(handle))).closed
+    told = [
+        (line.run_id, line.node_id) for line in await runs.logs(id_of(handle)) if line.source == "superseded"
+    ]
+    expected = [(run_id, f"n{number}") for run_id in (first, second) for number in range(6)]
+    assert sorted(step for step in told if step in expected) == sorted(expected)
 
 
 async def test_what_an_open_run_had_under_way_is_told_as_it_stood(runs: Runs):
