@@ -72,11 +72,10 @@ WRITE = """
     stepped AS (
         INSERT INTO execution_steps AS s (
             workspace_id, execution_id, workflow_node_id, id, node_id, node_type, label, visit, step_number,
-            status, skip_reason, handle, attempt, input_data, output_data, error, started_at, finished_at,
-            created_at, updated_at)
+            status, skip_reason, handle, attempt, input_data, output_data, error, started_at, finished_at)
         SELECT %(workspace_id)s, %(execution_id)s, n.id, r.id, r.node_id, r.node_type, r.label, r.visit,
             r.step_number, r.status, r.skip_reason, r.handle, r.attempt, r.input_data, r.output_data, r.error,
-            r.started_at, r.finished_at, r.created_at, r.updated_at
+            r.started_at, r.finished_at
         FROM jsonb_populate_recordset(NULL::execution_steps, %(steps)s) r
         LEFT JOIN workflow_nodes n ON n.workspace_id = %(workspace_id)s AND n.workflow_id = %(workflow_id)s
             AND n.react_flow_node_id = r.node_id
@@ -85,8 +84,7 @@ WRITE = """
             status = excluded.status, step_number = excluded.step_number, handle = excluded.handle,
             skip_reason = excluded.skip_reason, attempt = excluded.attempt, error = excluded.error,
             input_data = excluded.input_data, output_data = excluded.output_data,
-            started_at = excluded.started_at, finished_at = excluded.finished_at,
-            created_at = excluded.created_at, updated_at = excluded.updated_at),
+            started_at = excluded.started_at, finished_at = excluded.finished_at),
     logged AS (
         INSERT INTO execution_logs (
             workspace_id, execution_id, created_at, id, execution_step_id, node_id, visit, log_level, message,

@@ -1,0 +1,34 @@
+-- What a run keeps: each index has a reader, each row holds nothing that another one tells (ADR 0024). Columns are
+-- dropped, never rewritten: what is locked is locked for as long as an index takes to be built.
+
+-- An answer is known by its lead and its question, and nobody asks when it was given: its event tells that.
+ALTER TABLE lead_field_data
+    DROP CONSTRAINT lead_field_data_pkey,
+    DROP CONSTRAINT lead_field_data_form_field_id_key,
+    DROP COLUMN created_at, DROP COLUMN updated_at,
+    ADD CONSTRAINT lead_field_data_pkey PRIMARY KEY (workspace_id, lead_id, form_field_id);
+
+-- One index for "whose address is this" within a workflow and across them; equal entries of the other are stored once.
+ALTER TABLE leads
+    DROP CONSTRAINT leads_workflow_id_email_key,
+    ADD CONSTRAINT leads_workflow_id_email_key UNIQUE (workspace_id, email, workflow_id);
+DROP INDEX leads_email;
+CREATE INDEX leads_workflow_id ON leads (workspace_id, workflow_id);
+
+DROP INDEX lead_events_lead_id;
+CREATE INDEX lead_events_lead_id ON lead_events (workspace_id, lead_id);
+
+DROP INDEX workflow_executions_status;
+CREATE INDEX workflow_executions_status ON workflow_executions (workspace_id, status, id)
+    WHERE status <> 'completed';
+DROP INDEX workflow_executions_lead_id;
+CREATE INDEX workflow_executions_lead_id ON workflow_executions (workspace_id, lead_id) WHERE lead_id IS NOT NULL;
+
+-- When a step was decided and its row written last nobody reads; when it began and ended stands beside.
+ALTER TABLE execution_steps DROP COLUMN created_at, DROP COLUMN updated_at;
+
+-- One index for a run's lines in their order, instead of one by time and one by run.
+DROP INDEX execution_logs_execution_id;
+ALTER TABLE execution_logs
+    DROP CONSTRAINT execution_logs_pkey,
+    ADD CONSTRAINT execution_logs_pkey PRIMARY KEY (workspace_id, execution_id, created_at, id);
