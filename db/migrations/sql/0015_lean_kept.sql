@@ -27,6 +27,9 @@ CREATE INDEX workflow_executions_lead_id ON workflow_executions (workspace_id, l
 -- When a step was decided and its row written last nobody reads; when it began and ended stands beside.
 ALTER TABLE execution_steps DROP COLUMN created_at, DROP COLUMN updated_at;
 
+-- What the steps of a version's nodes have in common is kept once with the version; of older ones each step has it all.
+ALTER TABLE workflow_versions ADD COLUMN inputs jsonb;
+
 -- One index for a run's lines in their order, instead of one by time and one by run.
 DROP INDEX execution_logs_execution_id;
 ALTER TABLE execution_logs
