@@ -35,3 +35,25 @@ DROP INDEX execution_logs_execution_id;
 ALTER TABLE execution_logs
     DROP CONSTRAINT execution_logs_pkey,
     ADD CONSTRAINT execution_logs_pkey PRIMARY KEY (workspace_id, execution_id, created_at, id);
+
+-- What guards a run while Temporal can carry it out again: the keys of its effects and how far it is mirrored. Whoever
+-- calls says when no history of that time is left. What nobody knows the outcome of stays, to be seen.
+CREATE FUNCTION door_forget_runs(p_ended_before timestamptz, p_before uuid, p_limit integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH over AS MATERIALIZED (
+        SELECT found.workspace_id, found.execution_id FROM public.workspaces w CROSS JOIN LATERAL (
+            SELECT c.workspace_id, c.execution_id FROM public.mirror_cursors c
+            JOIN public.workflow_executions e ON e.workspace_id = c.workspace_id AND e.id = c.execution_id
+            WHERE c.workspace_id = w.id AND c.execution_id < p_before AND c.closed AND e.finished_at < p_ended_before
+            LIMIT p_limit) AS found),
+    done AS (
+        DELETE FROM public.effects f USING over o
+        WHERE f.workspace_id = o.workspace_id AND f.execution_id = o.execution_id
+          AND f.status IN ('confirmed', 'released')),
+    gone AS (
+        DELETE FROM public.mirror_cursors c USING over o
+        WHERE c.workspace_id = o.workspace_id AND c.execution_id = o.execution_id RETURNING 1)
+    SELECT count(*) FROM gone
+$$;
+REVOKE ALL ON FUNCTION door_forget_runs FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION door_forget_runs TO flowtrack_app;
