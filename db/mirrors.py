@@ -96,9 +96,9 @@ WRITE = """
     logged AS (
         INSERT INTO execution_logs (
             workspace_id, execution_id, created_at, id, execution_step_id, node_id, visit, log_level, message,
-            data, source, run_id, event_id)
+            data, source)
         SELECT %(workspace_id)s, %(execution_id)s, r.created_at, r.id, r.execution_step_id, r.node_id,
-            r.visit, r.log_level, r.message, r.data, 'history', r.run_id, r.event_id
+            r.visit, r.log_level, r.message, r.data, 'history'
         FROM jsonb_populate_recordset(NULL::execution_logs, %(logs)s) r
         WHERE EXISTS (SELECT FROM moved)
         ON CONFLICT DO NOTHING)

@@ -175,6 +175,7 @@ class ExecutionLog(Base):
     data: Mapped[dict[str, Any] | None]
     source: Mapped[str] = mapped_column(default="history", server_default=text("'history'"))
     run_id: Mapped[str | None]
+    """Of attempts and of what was superseded: all else is told by the execution's own run."""
     event_id: Mapped[int | None] = mapped_column(BigInteger)
     attempt: Mapped[int | None]
 
