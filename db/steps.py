@@ -79,7 +79,9 @@ async def _told_elsewhere(
         .join(WorkflowVersion, version)
         .where(WorkflowExecution.workspace_id == workspace_id, WorkflowExecution.id == execution_id)
     )
-    inputs, trigger_data = (await session.execute(query)).one()
+    found = (await session.execute(query)).one_or_none()
+    # Deleted since its steps were read.
+    inputs, trigger_data = found or (None, None)
     return inputs or {}, trigger_data
 
 

@@ -308,8 +308,8 @@ async def test_what_guards_a_run_goes_once_its_time_is_over(database: Database, 
     await run(there, next_to(young), now - 3 * HOUR)
     await run(there, next_to(next_to(next_to(old))), now - 3 * HOUR)
     async with database.door() as session:
-        assert await doors.forget_runs(session, ended_before=now - 2 * HOUR, limit=1) == 2
-        assert await doors.forget_runs(session, ended_before=now - 2 * HOUR) == 0
+        for gone in (1, 1, 0):
+            assert await doors.forget_runs(session, ended_before=now - 2 * HOUR, limit=1) == gone
     async with database.workspace(here.workspace_id) as session:
         kept = set((await session.scalars(select(MirrorCursor.execution_id))).all())
         assert kept == {next_to(old), next_to(next_to(old)), young}
