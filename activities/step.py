@@ -17,8 +17,6 @@ from workflows.messages import EdgeRule, Scope, StepInput
 from workflows.nodetype import Marker, NodeConfig, NodeType, Situation, marked_values, replaced
 from workflows.scopes import pick
 
-COMMON = set(NodeConfig.model_fields)
-
 
 @dataclass(frozen=True)
 class Step:
@@ -89,9 +87,7 @@ class Step:
     def shown(self) -> dict[str, Any]:
         """Dump what this type of node was configured with, as the step records it."""
         told = self.config if self.told is None else self.told
-        left_out = COMMON | nodes.types()[self.given.node.type].keeps_out
-        shown: dict[str, Any] = told.model_dump(mode="json", by_alias=True, exclude=left_out)
-        return shown
+        return nodes.types()[self.given.node.type].recorded(told)
 
 
 def ids_of(given: StepInput) -> dict[str, str]:

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import ExecutionStep, Workflow, WorkflowExecution
+from db import steps
+from db.models import ExecutionStep, Workflow, WorkflowExecution, WorkflowVersion
 from db.models.executions import OPEN_STATUSES
 
 
@@ -43,20 +44,27 @@ async def standing(
     workflow = and_(
         Workflow.workspace_id == WorkflowExecution.workspace_id, Workflow.id == WorkflowExecution.workflow_id
     )
+    version = and_(
+        WorkflowVersion.workspace_id == WorkflowExecution.workspace_id,
+        WorkflowVersion.workflow_id == WorkflowExecution.workflow_id,
+        WorkflowVersion.id == WorkflowExecution.workflow_version_id,
+    )
     found = (
         await session.execute(
             select(Workflow.name, WorkflowExecution.status, ExecutionStep.status.label("step_status"))
             .add_columns(ExecutionStep.handle, ExecutionStep.input_data, ExecutionStep.output_data)
+            .add_columns(WorkflowVersion.inputs[node_id].label("base"))
             .select_from(WorkflowExecution)
             .join(Workflow, workflow)
+            .join(WorkflowVersion, version)
             .outerjoin(ExecutionStep, step)
             .where(WorkflowExecution.workspace_id == workspace_id, WorkflowExecution.id == execution_id)
         )
     ).one_or_none()
     if found is None:
         return None
-    message = (found.input_data or {}).get("message")
-    decisions = (found.output_data or {}).get("decisions")
+    message = _named(steps.whole_input(found.input_data, found.base), "message")
+    decisions = _named(found.output_data, "decisions")
     return Standing(
         workflow=found.name,
         execution_status=found.status,
@@ -65,3 +73,8 @@ async def standing(
         message=message if isinstance(message, str) else "",
         decisions=tuple(each for each in decisions or () if isinstance(each, dict)),
     )
+
+
+def _named(data: Any, name: str) -> Any:
+    # What is masked is no object.
+    return data.get(name) if isinstance(data, dict) else None

@@ -26,6 +26,7 @@ DOORS = frozenset(
         "door_due_deliveries",
         "door_end_wakes",
         "door_execution",
+        "door_forget_runs",
         "door_form",
         "door_hook",
         "door_log_partitions",
@@ -339,6 +340,21 @@ async def purge_idempotency_keys(session: AsyncSession, *, limit: int = 10_000) 
     """Delete expired idempotency keys and say how many."""
     statement = text("SELECT door_purge_idempotency_keys(:limit)")
     return int((await session.execute(statement, {"limit": limit})).scalar_one())
+
+
+async def forget_runs(session: AsyncSession, *, ended_before: datetime, limit: int = 2_000) -> int:
+    """Delete what only guards a run while Temporal can carry it out again; say of how many runs.
+
+    Repeat until there are none. Ids are ordered by time, so that what is younger is not even looked at.
+    """
+    values = {"ended_before": ended_before, "before": uuid_at(ended_before), "limit": limit}
+    statement = text("SELECT door_forget_runs(:ended_before, :before, :limit)")
+    return int((await session.execute(statement, values)).scalar_one())
+
+
+def uuid_at(moment: datetime) -> UUID:
+    """Give the lowest UUIDv7 of a moment."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80 | 0x7 << 76 | 0b10 << 62)
 
 
 async def roll_quotas(session: AsyncSession, today: date | None = None, *, batch: int = 1000) -> int:

@@ -74,7 +74,7 @@ SUBMIT: LiteralString = f"""
       FROM placed p, jsonb_to_recordset(p.answers) AS a (id uuid, form_field_id uuid, value text)
       WHERE p.lead IS NOT NULL
       ON CONFLICT (workspace_id, lead_id, form_field_id)
-      DO UPDATE SET value = excluded.value, updated_at = now()),
+      DO UPDATE SET value = excluded.value),
     told AS (
       INSERT INTO lead_events (workspace_id, id, lead_id, event_type, description, metadata,
                                triggered_by_workflow_execution_id)

@@ -29,7 +29,7 @@ SET_FIELDS = text("""
         INSERT INTO lead_field_data (workspace_id, id, lead_id, form_field_id, value)
         SELECT :workspace_id, id, :lead_id, form_field_id, value FROM known
         ON CONFLICT (workspace_id, lead_id, form_field_id)
-            DO UPDATE SET value = excluded.value, updated_at = now())
+            DO UPDATE SET value = excluded.value)
     SELECT field_key FROM known""")
 
 ANSWERS: LiteralString = """

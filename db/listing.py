@@ -1,4 +1,4 @@
-"""Pages of what the engine wrote: executions, steps, log lines and deliveries, newest first, by keyset."""
+"""Pages of what the engine wrote: executions, log lines and deliveries, newest first, by keyset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.models import ExecutionLog, ExecutionStep, WebhookDelivery, WorkflowExecution, WorkflowVersion
+from db.models import ExecutionLog, WebhookDelivery, WorkflowExecution, WorkflowVersion
 from db.models.executions import LOG_LEVELS
 
 CLOCKS = timedelta(days=1)
@@ -81,24 +81,6 @@ async def execution(session: AsyncSession, workspace_id: UUID, execution_id: UUI
     query = _executions(workspace_id).where(WorkflowExecution.id == execution_id)
     found = (await session.execute(query)).one_or_none()
     return Execution(*found) if found else None
-
-
-async def steps(
-    session: AsyncSession,
-    workspace_id: UUID,
-    execution_id: UUID,
-    *,
-    limit: int,
-    after: tuple[int, UUID] | None = None,
-) -> Sequence[ExecutionStep]:
-    """List an execution's steps in the order in which they were decided."""
-    query = select(ExecutionStep).where(
-        ExecutionStep.workspace_id == workspace_id, ExecutionStep.execution_id == execution_id
-    )
-    if after is not None:
-        query = query.where(tuple_(ExecutionStep.step_number, ExecutionStep.id) > after)
-    query = query.order_by(ExecutionStep.step_number, ExecutionStep.id).limit(limit)
-    return (await session.execute(query)).scalars().all()
 
 
 @dataclass(frozen=True, kw_only=True)

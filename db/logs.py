@@ -1,4 +1,7 @@
-"""Log lines of executions: told by history, of attempts it does not keep, of what a reset superseded."""
+"""Log lines of executions: told by history, of attempts it does not keep, of what a reset superseded.
+
+History's are of the run that its execution names, each by an id made of its event; only others name a run.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +23,8 @@ ADD = text(
         workspace_id, execution_id, created_at, id, execution_step_id, node_id, visit, log_level, message,
         data, source, run_id, event_id, attempt)
     SELECT :workspace_id, r.execution_id, r.created_at, r.id, r.execution_step_id, r.node_id, r.visit,
-        r.log_level, r.message, r.data, :source, r.run_id, r.event_id, r.attempt
+        r.log_level, r.message, r.data, :source, CASE WHEN :source <> 'history' THEN r.run_id END,
+        CASE WHEN :source <> 'history' THEN r.event_id END, r.attempt
     FROM jsonb_to_recordset(:rows) AS r(
         execution_id uuid, created_at timestamptz, id uuid, execution_step_id uuid, node_id text,
         visit integer, log_level text, message text, data jsonb, run_id text, event_id bigint,

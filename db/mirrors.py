@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db import listening
+from db import listening, steps
 from db.models import MirrorCursor
 from db.session import fetch, to_json
 
@@ -58,7 +58,8 @@ class Page:
 # One statement, so that a run costs one round trip; nothing is written unless the cursor moved. There is one
 # cursor for each execution, whichever run two mirrors saw first, and a step's id is made of its key. Columns
 # that `execution` does not name keep their values. The node is looked up in the draft: one that was deleted
-# since leaves the step without it, as its deletion would have.
+# since leaves the step without it, as its deletion would have. Of a step's input and output is written what
+# neither the version nor the run's row tells (db/steps.py).
 WRITE = """
     WITH moved AS ({moved}),
     told AS (
@@ -69,15 +70,21 @@ WRITE = """
                 FROM jsonb_populate_record(e, %(execution)s) p),
             mirrored_at = clock_timestamp(), updated_at = clock_timestamp()
         WHERE e.workspace_id = %(workspace_id)s AND e.id = %(execution_id)s AND EXISTS (SELECT FROM moved)),
+    known AS MATERIALIZED (
+        SELECT e.trigger_data, v.inputs FROM workflow_executions e
+        JOIN workflow_versions v ON v.workspace_id = e.workspace_id AND v.workflow_id = e.workflow_id
+            AND v.id = e.workflow_version_id
+        WHERE e.workspace_id = %(workspace_id)s AND e.id = %(execution_id)s),
+    base AS MATERIALIZED (SELECT b.key AS node_id, b.value AS input FROM known, jsonb_each(known.inputs) b),
     stepped AS (
         INSERT INTO execution_steps AS s (
             workspace_id, execution_id, workflow_node_id, id, node_id, node_type, label, visit, step_number,
-            status, skip_reason, handle, attempt, input_data, output_data, error, started_at, finished_at,
-            created_at, updated_at)
+            status, skip_reason, handle, attempt, input_data, output_data, error, started_at, finished_at)
         SELECT %(workspace_id)s, %(execution_id)s, n.id, r.id, r.node_id, r.node_type, r.label, r.visit,
-            r.step_number, r.status, r.skip_reason, r.handle, r.attempt, r.input_data, r.output_data, r.error,
-            r.started_at, r.finished_at, r.created_at, r.updated_at
+            r.step_number, r.status, r.skip_reason, r.handle, r.attempt, {input}, {output}, r.error,
+            r.started_at, r.finished_at
         FROM jsonb_populate_recordset(NULL::execution_steps, %(steps)s) r
+        LEFT JOIN known ON true LEFT JOIN base ON base.node_id = r.node_id
         LEFT JOIN workflow_nodes n ON n.workspace_id = %(workspace_id)s AND n.workflow_id = %(workflow_id)s
             AND n.react_flow_node_id = r.node_id
         WHERE EXISTS (SELECT FROM moved)
@@ -85,14 +92,13 @@ WRITE = """
             status = excluded.status, step_number = excluded.step_number, handle = excluded.handle,
             skip_reason = excluded.skip_reason, attempt = excluded.attempt, error = excluded.error,
             input_data = excluded.input_data, output_data = excluded.output_data,
-            started_at = excluded.started_at, finished_at = excluded.finished_at,
-            created_at = excluded.created_at, updated_at = excluded.updated_at),
+            started_at = excluded.started_at, finished_at = excluded.finished_at),
     logged AS (
         INSERT INTO execution_logs (
             workspace_id, execution_id, created_at, id, execution_step_id, node_id, visit, log_level, message,
-            data, source, run_id, event_id)
+            data, source)
         SELECT %(workspace_id)s, %(execution_id)s, r.created_at, r.id, r.execution_step_id, r.node_id,
-            r.visit, r.log_level, r.message, r.data, 'history', r.run_id, r.event_id
+            r.visit, r.log_level, r.message, r.data, 'history'
         FROM jsonb_populate_recordset(NULL::execution_logs, %(logs)s) r
         WHERE EXISTS (SELECT FROM moved)
         ON CONFLICT DO NOTHING)
@@ -118,7 +124,11 @@ HOLD = """
     ON CONFLICT (workspace_id, execution_id) DO UPDATE SET run_id = c.run_id
     RETURNING c.run_id, c.last_event_id
 """
-CREATE, MOVE = WRITE.format(moved=FIRST), WRITE.format(moved=NEXT)
+LEAN = {
+    "input": steps.lean_input("r.input_data", "base.input"),
+    "output": steps.lean_output("r.output_data", "known.trigger_data"),
+}
+CREATE, MOVE = WRITE.format(moved=FIRST, **LEAN), WRITE.format(moved=NEXT, **LEAN)
 
 
 async def load(session: AsyncSession, workspace_id: UUID, execution_id: UUID) -> Cursor | None:

@@ -16,7 +16,7 @@ from db.models.executions import OPEN_STATUSES
 from workflows import publish as publishing
 from workflows import reactflow
 from workflows.graph import Graph, Node
-from workflows.publish import awaited
+from workflows.publish import awaited, inputs
 from workflows.questions import Field
 from workflows.reactflow import Draft
 
@@ -216,6 +216,7 @@ async def _insert(
             graph=graph.model_dump(mode="json"),
             document=reactflow.write(drawn.draft) if drawn else None,
             form=[field.stored() for field in drawn.form] if drawn else None,
+            inputs=inputs(graph),
             awaits=list(awaited(graph)),
             published_by=user_id,
         )

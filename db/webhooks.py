@@ -75,7 +75,8 @@ POST_TO_NAMED = f"WITH found AS ({NAMED}), {_POST}"
 SETTLE = """
     UPDATE webhook_deliveries SET status = %(status)s, http_status_code = %(http_status)s,
         response_body = %(response_body)s, error = %(error)s, duration_ms = %(duration_ms)s,
-        updated_at = now()
+        body = CASE WHEN %(status)s::text <> 'delivered' THEN body END, locked_by = NULL,
+        lock_acquired_at = NULL, updated_at = now()
     WHERE workspace_id = %(workspace_id)s AND id = %(id)s AND status = 'pending' AND locked_by = %(locked_by)s
     RETURNING id
 """

@@ -352,6 +352,12 @@ class NodeType:
         return timedelta(seconds=config.timeout_seconds) if config.timeout_seconds else cls.timeout
 
     @classmethod
+    def recorded(cls, config: NodeConfig) -> dict[str, Any]:
+        """Dump what a step with this config records as its input: the type's own fields."""
+        left_out = set(NodeConfig.model_fields) | cls.keeps_out
+        return config.model_dump(mode="json", by_alias=True, exclude=left_out)
+
+    @classmethod
     def decide(cls, situation: Situation) -> Outcome:
         """Decide without touching the world; only where `decides` is set."""
         raise TypeError(f"{cls.name} has an effect and no pure decision")

@@ -1,5 +1,7 @@
 """From the draft to the graph that runs: what a run needs and no more, in an order of its own."""
 
+from typing import Any
+
 from workflows import conditions, nodes, templates
 from workflows.drawing import Drawing, Line, Placed
 from workflows.graph import Edge, Graph, Node
@@ -58,6 +60,16 @@ def awaited(graph: Graph) -> tuple[str, ...]:
         if not node.disabled:
             found.update(node_type.awaits(node_type.Config(**node.config)))
     return tuple(sorted(found))
+
+
+def inputs(graph: Graph) -> dict[str, Any]:
+    """Give what the steps of each node record as their input, but for what templates make of it."""
+    found = {}
+    for node in graph.nodes:
+        node_type = nodes.types()[node.type]
+        if recorded := node_type.recorded(node_type.Config(**node.config)):
+            found[node.id] = recorded
+    return found
 
 
 def _node(placed: Placed, drawing: Drawing) -> Node:

@@ -397,7 +397,6 @@ class Projection:
             step_number=step.number,
             attempt=step.attempt,
             started_at=step.started_at or (step.decided_at if status == "running" else None),
-            created_at=step.decided_at,
             updated_at=event.at,
             **more,
         )

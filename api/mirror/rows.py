@@ -30,8 +30,8 @@ class StepRow:
     error: dict[str, Any] | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    created_at: datetime | None = None
     updated_at: datetime | None = None
+    """The time of the event that told it; no column."""
 
 
 @dataclass(frozen=True)

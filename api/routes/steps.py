@@ -13,7 +13,7 @@ from api.cursors import OurPaging, Page, Window
 from api.deps import Session
 from api.schemas import Id, JsonObject, Shown
 from db import executions
-from db import listing as stored
+from db import steps as stored
 
 router = APIRouter(tags=["executions"])
 
@@ -67,6 +67,6 @@ async def execution_steps_list(
         raise errors.NotFound()
     cursors = paging.of(query)
     after = cursors.pair(int, UUID)
-    found = await stored.steps(session, caller.workspace_id, execution_id, limit=query.limit + 1, after=after)
+    found = await stored.page(session, caller.workspace_id, execution_id, limit=query.limit + 1, after=after)
     rows, following = cursors.page(found, "step_number", "id")
     return StepPage(data=[StepShown.model_validate(row) for row in rows], next_cursor=following)

@@ -55,8 +55,9 @@ class WorkflowExecution(Tenant, Timestamps, Base):
             is_unique=True,
         ),
         indexed("workflow_executions_workflow_id", "workflow_id", "id"),
-        indexed("workflow_executions_status", "status", "id"),
-        indexed("workflow_executions_lead_id", "lead_id", "id", where="lead_id IS NOT NULL"),
+        # Nearly all are completed: those are found by the list itself.
+        indexed("workflow_executions_status", "status", "id", where="status <> 'completed'"),
+        indexed("workflow_executions_lead_id", "lead_id", where="lead_id IS NOT NULL"),
         indexed(
             "workflow_executions_cause_execution_id",
             "cause_execution_id",
@@ -118,7 +119,7 @@ class WorkflowExecution(Tenant, Timestamps, Base):
     """When the dispatcher is to ask Temporal, until Temporal has taken it in."""
 
 
-class ExecutionStep(Tenant, Timestamps, Base):
+class ExecutionStep(Tenant, Base):
     """One visit of one node, in the words of the version that ran."""
 
     __tablename__ = "execution_steps"
@@ -155,12 +156,11 @@ class ExecutionLog(Base):
 
     __tablename__ = "execution_logs"
     __table_args__ = (
-        PrimaryKeyConstraint("workspace_id", "created_at", "id"),
+        PrimaryKeyConstraint("workspace_id", "execution_id", "created_at", "id"),
         parent("execution_id", "workflow_executions"),
         parent("execution_step_id", "execution_steps", ondelete=forgets("execution_step_id")),
         one_of("log_level", LOG_LEVELS),
         one_of("source", LOG_SOURCES),
-        indexed("execution_logs_execution_id", "execution_id"),
         indexed("execution_logs_step", "execution_step_id", where="execution_step_id IS NOT NULL"),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
@@ -177,6 +177,7 @@ class ExecutionLog(Base):
     data: Mapped[dict[str, Any] | None]
     source: Mapped[str] = mapped_column(default="history", server_default=text("'history'"))
     run_id: Mapped[str | None]
+    """Of attempts and of what was superseded: all else is told by the execution's own run."""
     event_id: Mapped[int | None] = mapped_column(BigInteger)
     attempt: Mapped[int | None]
 

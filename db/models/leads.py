@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, text
+from sqlalchemy import CheckConstraint, PrimaryKeyConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
+from uuid_utils.compat import uuid7
 
 from db.models.base import (
     Base,
@@ -29,13 +30,14 @@ class Lead(Tenant, Timestamps, Base):
     __table_args__ = (
         of_workspace(),
         parent("workflow_id", "workflows"),
-        unique("workflow_id_email", "workflow_id", "email"),
+        # The address first: who is known by it is asked across workflows as well.
+        unique("workflow_id_email", "email", "workflow_id"),
         CheckConstraint("workspace_id IS NOT NULL", name="workspace_id"),
         CheckConstraint("email = lower(email)", name="email_lower"),
         CheckConstraint("status <> ''", name="status"),
         # created_at is in the key so that the pipeline summary is answered from the index alone.
         indexed("leads_pipeline", "status", "created_at", where="deleted_at IS NULL"),
-        indexed("leads_email", "email"),
+        indexed("leads_workflow_id", "workflow_id"),
     )
 
     workflow_id: Mapped[UUID]
@@ -52,7 +54,7 @@ class Lead(Tenant, Timestamps, Base):
     deleted_at: Mapped[datetime | None]
 
 
-class LeadFieldData(Tenant, Timestamps, Base):
+class LeadFieldData(Base):
     """One answer; a form field that has answers can't be deleted alone, a whole workflow can."""
 
     __tablename__ = "lead_field_data"
@@ -60,10 +62,12 @@ class LeadFieldData(Tenant, Timestamps, Base):
         parent("lead_id", "leads"),
         # NO ACTION: a field that has answers stays. A workflow's cascade clears them first (08_triggers.sql).
         parent("form_field_id", "form_fields", ondelete=None),
-        unique("form_field_id", "lead_id", "form_field_id"),
+        PrimaryKeyConstraint("workspace_id", "lead_id", "form_field_id"),
         indexed("lead_field_data_form_field_id", "form_field_id"),
     )
 
+    workspace_id: Mapped[UUID]
+    id: Mapped[UUID] = mapped_column(default=uuid7)
     lead_id: Mapped[UUID]
     form_field_id: Mapped[UUID]
     value: Mapped[str | None]
@@ -80,7 +84,8 @@ class LeadEvent(Tenant, Created, Base):
             "workflow_executions",
             ondelete=forgets("triggered_by_workflow_execution_id"),
         ),
-        indexed("lead_events_lead_id", "lead_id", "id"),
+        # Equal entries are stored once, and a lead's events are few enough to be sorted.
+        indexed("lead_events_lead_id", "lead_id"),
         indexed(
             "lead_events_execution",
             "triggered_by_workflow_execution_id",

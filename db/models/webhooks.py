@@ -46,7 +46,7 @@ class WebhookEndpoint(Tenant, Timestamps, Base):
 
 
 class WebhookDelivery(Tenant, Timestamps, Base):
-    """One attempt to deliver one message; `body` holds the bytes that were signed."""
+    """One attempt to deliver one message; `body` holds the bytes that are signed, until they have arrived."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (

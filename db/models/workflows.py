@@ -127,6 +127,9 @@ class WorkflowVersion(Tenant, Base):
     """React Flow's JSON as it was drawn; the graph has lost positions, notes and what we don't know."""
     form: Mapped[list[Any] | None]
     """The form's fields as they stood; the form itself is not versioned."""
+    inputs: Mapped[dict[str, Any] | None]
+    """By node what its steps record as input before templates are rendered: rows of steps hold the rest
+    (db/steps.py)."""
     awaits: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
     """Types of lead events that its runs may wait for: they are told of no others."""
     published_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -2,15 +2,17 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from uuid_utils.compat import uuid7
 
 from db import doors
 from db.models import (
     ApiKey,
+    Effect,
     IdempotencyKey,
     MirrorCursor,
     WebhookDelivery,
@@ -23,7 +25,7 @@ from db.session import Database
 from tests.db.conftest import TODAY, Place, Superuser, queued, settle
 
 pytestmark = pytest.mark.anyio
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 async def test_a_sign_up_makes_user_workspace_owner_subscription_and_quotas(
@@ -284,3 +286,42 @@ async def test_expired_idempotency_keys_are_purged(database: Database, here: Pla
         assert await doors.purge_idempotency_keys(session) == 1
     async with database.workspace(here.workspace_id) as session:
         assert (await session.execute(select(IdempotencyKey.idempotency_key))).scalars().all() == ["new"]
+
+
+async def test_what_guards_a_run_goes_once_its_time_is_over(database: Database, here: Place, there: Place):
+    now = datetime.now(UTC)
+    old, young = doors.uuid_at(now - 9 * HOUR), doors.uuid_at(now - MINUTE)
+
+    async def run(place: Place, id_: UUID, ended: datetime | None, *, closed: bool = True) -> None:
+        of = {"workspace_id": place.workspace_id, "execution_id": id_}
+        async with database.workspace(place.workspace_id) as session:
+            session.add(queued(place, id=id_, status="completed" if ended else "running", finished_at=ended))
+            await session.flush()
+            session.add(MirrorCursor(**of, run_id="1", state={}, closed=closed))
+            for status in ("confirmed", "released", "reserved", "unknown"):
+                session.add(Effect(**of, node_id=status, visit=1, effect="mail", status=status))
+
+    await run(here, old, now - 3 * HOUR)
+    await run(here, next_to(old), now - MINUTE)
+    await run(here, next_to(next_to(old)), None, closed=False)
+    await run(here, young, now - MINUTE)
+    await run(there, next_to(young), now - 3 * HOUR)
+    await run(there, next_to(next_to(next_to(old))), now - 3 * HOUR)
+    async with database.door() as session:
+        for gone in (1, 1, 0):
+            assert await doors.forget_runs(session, ended_before=now - 2 * HOUR, limit=1) == gone
+    async with database.workspace(here.workspace_id) as session:
+        kept = set((await session.scalars(select(MirrorCursor.execution_id))).all())
+        assert kept == {next_to(old), next_to(next_to(old)), young}
+        left = await session.scalars(select(Effect.status).where(Effect.execution_id == old))
+        assert sorted(left.all()) == ["reserved", "unknown"]
+        guarded = await session.scalar(select(func.count()).where(Effect.execution_id != old))
+        assert guarded == 12
+    async with database.workspace(there.workspace_id) as session:
+        # Younger by its id than the moment that is asked for: not looked at.
+        assert (await session.scalars(select(MirrorCursor.execution_id))).all() == [next_to(young)]
+
+
+def next_to(id_: UUID) -> UUID:
+    """Give the id that follows."""
+    return UUID(int=id_.int + 1)

@@ -20,7 +20,7 @@ from tests.db.conftest import Place, Superuser, queued
 pytestmark = pytest.mark.anyio
 
 MONTHS = [datetime(2031, month, 10, 12, tzinfo=UTC) for month in (2, 3, 4, 5)]
-INDEX = "workspace_id_execution_id_idx"
+INDEX = "_pkey"
 BY_STEP = "workspace_id_execution_step_id_idx"
 
 

@@ -126,7 +126,7 @@ async def test_erd_patterns_1_and_4_are_index_scans_in_a_big_table(
     ("table", "index"),
     [
         ("list", "leads_pkey"),
-        ("email", "leads_email"),
+        ("email", "leads_workflow_id_email_key"),
         ("status", "leads_pipeline"),
     ],
 )

@@ -168,7 +168,7 @@ class House:
             ("logs", "execution_logs", "execution_id = :id AND source <> 'attempt'", "created_at, id"),
         ):
             rows = await self.rows(f"SELECT * FROM {table} WHERE {where} ORDER BY {order}", id=execution_id)
-            ours = ("updated_at", "mirrored_at", *(("created_at",) if table == "execution_steps" else ()))
+            ours = ("updated_at", "mirrored_at")
             found[name] = [{key: value for key, value in row.items() if key not in ours} for row in rows]
         return found
 

@@ -150,7 +150,6 @@ async def rows_equal_history(machine: Machine) -> None:
 def _mirrored(machine: Machine, execution_id: UUID) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for table, where, order in MIRRORED:
-        ours = (*OURS, *(("created_at",) if table == "execution_steps" else ()))
         rows = machine.rows(f"SELECT * FROM {table} WHERE {where} ORDER BY {order}", execution_id)
-        found[table] = [{key: value for key, value in row.items() if key not in ours} for row in rows]
+        found[table] = [{key: value for key, value in row.items() if key not in OURS} for row in rows]
     return found

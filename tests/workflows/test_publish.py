@@ -1,5 +1,6 @@
 """Publishing keeps what a run needs, and equal content gives an equal graph however it was drawn."""
 
+import json
 from random import Random
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.workflows.documents import document, draft, edge, node
 from workflows import nodes, publish, reactflow
 from workflows.graph import Graph
+from workflows.nodetype import COMMON
 
 START = node("start", "TRIGGER_FORM")
 RULE = {"field": "budget", "operator": ">=", "value": 5000}
@@ -125,3 +127,12 @@ def test_the_example_of_every_type_survives_publishing_and_json(name: str):
     again = Graph.model_validate_json(graph.model_dump_json())
     assert again == graph
     assert nodes.types()[name].Config(**again.nodes[0].config)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, t in nodes.types().items() if not t.never_runs))
+def test_what_steps_record_as_input_is_known_of_every_type_but_for_the_keys_that_all_share(name: str):
+    graph = published(node("one", name, **nodes.types()[name].example, maskOutput=True))
+    inputs = publish.inputs(graph).get("one", {})
+    own = {info.alias or key for key, info in nodes.types()[name].Config.model_fields.items()}
+    assert set(inputs) == own - COMMON - nodes.types()[name].keeps_out
+    assert json.loads(json.dumps(inputs)) == inputs

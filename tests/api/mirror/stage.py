@@ -186,7 +186,7 @@ class Runs:
     async def steps(self, execution_id: UUID) -> dict[str, ExecutionStep]:
         """Read the steps by key, in order."""
         async with self.database.workspace(self.workspace_id) as session:
-            rows = await steps.of_execution(session, self.workspace_id, execution_id)
+            rows = await steps.page(session, self.workspace_id, execution_id, limit=10_000)
         return {f"{row.node_id}:{row.visit}": row for row in rows}
 
     async def logs(self, execution_id: UUID) -> list[ExecutionLog]:

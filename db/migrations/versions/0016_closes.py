@@ -4,14 +4,14 @@ On a large installation build it before, without holding writers up, as the role
 CREATE INDEX CONCURRENTLY workflow_executions_finished_at ON workflow_executions (workspace_id, finished_at)
 WHERE finished_at IS NOT NULL
 
-Revision ID: 0017
+Revision ID: 0016
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0017"
-down_revision = "0013"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
