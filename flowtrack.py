@@ -221,7 +221,7 @@ def api(chosen: argparse.Namespace) -> int:
 
 
 async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") -> None:
-    from activities.clients import payloads
+    from activities.clients import blobs, payloads
     from activities.clients.keyring import Keyring
     from activities.clients.limits import Throttle
     from api import app, server
@@ -248,8 +248,8 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     for pool, opened in (("requests", database), ("beside", beside)):
         metrics.watch(pool, opened.engine, size=settings.database_pool_size)
     metrics.watch("viewing", viewing.engine, size=VIEWING_POOL)
-    keyring = Keyring(beside, settings.master_key_bytes)
-    converter = payloads.converter(keyring)
+    keyring, large = Keyring(beside, settings.master_key_bytes), blobs.Blobs(beside, metrics.registry)
+    converter = payloads.converter(keyring, large)
     client = await _temporal(settings, converter=converter, traced=traced, watched=True)
     name = f"{socket.gethostname()}:{os.getpid()}"
     config = app.Config(
@@ -284,7 +284,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
     hub = Hub(settings.database_url, hint=mirror.hint)
     tasks = [dispatcher.run, mirror.run, detector.run, hub.run]
     planner = Planner(beside, client, task_queue=config.task_queue)
-    imagined = await _temporal(settings, settings.simulation_namespace, converter=converter)
+    imagined = await _temporal(settings, settings.simulation_namespace, converter=payloads.inside(converter))
     application = app.create_app(
         database,
         starter,
@@ -299,6 +299,7 @@ async def _serve(settings: "Settings", core: "Core", traced: "Traces | None") ->
         closed=mirror.closed,
         hub=hub,
         keyring=keyring,
+        blobs=large,
         throttle=Throttle(client, task_queue=config.task_queue),
         lifespan_tasks=tasks,
     )
@@ -550,6 +551,7 @@ def _given(named: str) -> "UUID | str":
 
 async def _decode(settings: "Settings", given: "UUID | str", chosen: argparse.Namespace) -> str:
     from activities.clients import histories
+    from activities.clients.blobs import Blobs
     from activities.clients.keyring import Keyring
     from db.session import Database
 
@@ -559,7 +561,7 @@ async def _decode(settings: "Settings", given: "UUID | str", chosen: argparse.Na
     history = json.loads(given)
     database = Database(settings.database_url, pool_size=1)
     try:
-        open_ = histories.opener(Keyring(database, settings.master_key_bytes))
+        open_ = histories.opener(Keyring(database, settings.master_key_bytes), Blobs(database))
         read = await histories.decoded(history, open_, as_payloads=chosen.payloads)
     finally:
         await database.close()

@@ -19,7 +19,9 @@ LOAD = """
     SELECT execution_id, address, content FROM payload_blobs
     WHERE workspace_id = %(workspace_id)s
       AND (execution_id, address) IN (SELECT * FROM unnest(%(executions)s::uuid[], %(addresses)s::bytea[]))"""
-FORGET = "DELETE FROM payload_blobs WHERE workspace_id = %(workspace_id)s AND execution_id = ANY(%(executions)s)"
+FORGET = (
+    "DELETE FROM payload_blobs WHERE workspace_id = %(workspace_id)s AND execution_id = ANY(%(executions)s)"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Totals:
 async def store(
     session: AsyncSession, workspace_id: UUID, execution_id: UUID, contents: Mapping[bytes, bytes]
 ) -> bool:
-    """Store contents under their addresses, where they are not already; False if there is no such execution."""
+    """Store contents under their addresses, if they are not there; False if there is no such execution."""
     of = {"workspace_id": workspace_id, "execution_id": execution_id}
     if not await fetch(session, HAS_ROW, of):
         return False

@@ -1,0 +1,53 @@
+"""Large payloads of a history, fetched before it is decoded: all of them at once instead of one by one."""
+
+from collections.abc import Iterator, Sequence
+
+from google.protobuf.message import Message
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.converter import DataConverter
+
+from activities.clients.blobs import ENCODING, is_claim
+from activities.clients.payloads import Codec
+
+UNREAD = frozenset(
+    {
+        EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
+    }
+)
+"""What these hold is an input that the projection does not look at."""
+
+
+async def bring_in(events: Sequence[HistoryEvent], converter: DataConverter) -> None:
+    """Put what claims stand for in their places, still encrypted. Raises NoKey, Unreadable."""
+    codec = converter.payload_codec
+    if not isinstance(codec, Codec):
+        return
+    found = [claim for event in events if _may_hold(event) for claim in _claims(event)]
+    if not found:
+        return
+    for claim, brought in zip(found, await codec.fetched(found), strict=True):
+        claim.CopyFrom(brought)
+
+
+def _may_hold(event: HistoryEvent) -> bool:
+    # Written out it is searched in two microseconds; walked through, in fifty.
+    return event.event_type not in UNREAD and ENCODING in event.SerializeToString()
+
+
+def _claims(message: Message) -> Iterator[Payload]:
+    """Find every claim in a message, however deep."""
+    if isinstance(message, Payload):
+        if is_claim(message):
+            yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        is_map = field.message_type.GetOptions().map_entry
+        values = value.values() if is_map else value if isinstance(value, Sequence) else [value]
+        for each in values:
+            if isinstance(each, Message):
+                yield from _claims(each)
