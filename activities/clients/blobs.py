@@ -13,8 +13,6 @@ from db.session import Database
 
 ENCODING = b"binary/flowtrack-claim-1"
 """What stands in the place of a payload that lies in PostgreSQL."""
-INSIDE = 64 * 1024
-"""Bytes, compressed, of a payload that stays in its history."""
 LARGEST = 8 * 1024 * 1024
 """Bytes of any payload, before it is compressed."""
 AT_ONCE = 32

@@ -24,6 +24,7 @@ from activities.clients import blobs
 from activities.clients.blobs import Blobs, TooLarge, is_claim, place_of
 from activities.clients.keyring import Key, Keyring, execution_of
 from db.blobs import Place
+from workflows.room import INSIDE
 
 ENCODING = b"binary/flowtrack-1"
 """What stands in the clear of a payload, with the name of its key; nothing of what it says."""
@@ -125,7 +126,7 @@ class Codec(PayloadCodec, WithSerializationContext):
         """Encrypt with the current key of the workflow's workspace. Raises NoKey, TooLarge, DBAPIError."""
         key = await self.keyring.writing(self._workflow_id)
         contents = [_packed(payload) for payload in payloads]
-        if any(len(content) > blobs.INSIDE for content in contents):
+        if any(len(content) > INSIDE for content in contents):
             return await self._put(contents, key)
         return [_sealed(content, key, os.urandom(NONCE_BYTES)) for content in contents]
 
@@ -157,7 +158,7 @@ class Codec(PayloadCodec, WithSerializationContext):
         places = {
             number: Place(execution_id, key.address(execution_id, content))
             for number, content in enumerate(contents)
-            if len(content) > blobs.INSIDE
+            if len(content) > INSIDE
         }
         # Written again, by a retry or by the run that continues this one, it is the same blob. Only the same
         # content has the same nonce, and by it what lies at an address shows that it belongs there.

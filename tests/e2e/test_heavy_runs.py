@@ -22,8 +22,8 @@ pytestmark = pytest.mark.anyio
 
 START = node("start", "TRIGGER_MANUAL")
 END = node("end", "UTILITY_LOG", message="on")
-MANY = 20
-"""Together they have 4.8 MB: more than one message or a continued run's input may have."""
+MANY, TOO_MANY = 20, 28
+"""Together they have 4.8 MB, more than one message may have, and 6.7 MB, more than any payload may."""
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def heavy(number: int, way: str = "LOCAL") -> dict[str, Any]:
     return node(f"heavy{number}", f"ACTION_HOSTILE_{way}", how="weighs 240000")
 
 
-def in_a_row(*last: dict[str, Any]) -> dict[str, Any]:
+def in_a_row(*last: dict[str, Any], many: int = MANY) -> dict[str, Any]:
     """Draw heavy nodes one after the other."""
-    return chain(START, *(heavy(n) for n in range(MANY)), *last)
+    return chain(START, *(heavy(n) for n in range(many)), *last)
 
 
 def side_by_side() -> dict[str, Any]:
@@ -56,26 +56,35 @@ def side_by_side() -> dict[str, Any]:
     return graph(START, *every, END, *ways, *(edge(e["id"], "end") for e in every))
 
 
-def reading_all() -> dict[str, Any]:
+def reading_all(many: int) -> dict[str, Any]:
     """Draw a node that is sent what it names: all of it."""
-    names = " ".join(f"{{{{ steps.heavy{n} | size }}}}" for n in range(MANY))
-    return in_a_row(node("reader", "ACTION_HOSTILE_QUEUED", how=names))
+    names = " ".join(f"{{{{ steps.heavy{n} | size }}}}" for n in range(many))
+    return in_a_row(node("reader", "ACTION_HOSTILE_QUEUED", how=names), many=many)
 
 
 async def test_many_large_outputs_are_no_end_of_a_run(house: House):
     drawings = {
         "row": in_a_row(END),
         "beside": side_by_side(),
-        "reads": reading_all(),
+        "reads": reading_all(MANY),
+        "reads more": reading_all(TOO_MANY),
     }
     workflows = {name: await house.workflow(drawn, fields=()) for name, drawn in drawings.items()}
     runs = {name: await house.start(workflow) for name, workflow in workflows.items()}
 
     ended = {name: await house.ended(run, patience=90) for name, run in runs.items()}
 
-    assert (ended["row"]["status"], ended["beside"]["status"]) == ("completed", "completed")
-    reader = (await house.steps(runs["reads"]))["reader"]
-    assert (ended["reads"]["status_reason"], reader["error"]["type"]) == ("node_failed", "input_too_large")
+    assert {name: run["status"] for name, run in ended.items() if name != "reads more"} == {
+        "row": "completed",
+        "beside": "completed",
+        "reads": "completed",
+    }
+    assert (await house.steps(runs["reads"]))["reader"]["output_data"] == " ".join(["240000"] * MANY)
+    reader = (await house.steps(runs["reads more"]))["reader"]
+    assert (ended["reads more"]["status_reason"], reader["error"]["type"]) == (
+        "node_failed",
+        "input_too_large",
+    )
     replayer = Replayer(
         workflows=list(worker.WORKFLOWS),
         data_converter=house.temporal.data_converter,

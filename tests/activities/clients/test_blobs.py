@@ -21,6 +21,7 @@ from db import payload_keys
 from db.session import Database
 from tests.budgets.counting import transactions
 from tests.db.conftest import Place, Superuser, here, queued, superuser, there
+from workflows.room import INSIDE
 
 __all__ = ["here", "superuser", "there"]
 pytestmark = pytest.mark.anyio
@@ -138,7 +139,7 @@ async def test_up_to_64_kib_nothing_is_stored_and_nothing_asked(side, run, datab
     with transactions(database) as noted:
         for value in ("x", "x" * 1_000_000, os.urandom(32_000).hex()):
             (written,) = await side.write(run, value)
-            assert written.ByteSize() <= blobs.INSIDE + 200
+            assert written.ByteSize() <= INSIDE + 200
             assert await side.read(run, written) == [value]
     assert noted == []
     assert lying() == []
