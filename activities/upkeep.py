@@ -2,6 +2,7 @@
 
 from temporalio import activity
 
+from activities import sweeping
 from activities.world import World
 from db import clock, doors
 
@@ -10,7 +11,7 @@ class Upkeep:
     """Keeps an installation in order."""
 
     def __init__(self, world: World) -> None:
-        self._database = world.database
+        self._database, self._temporal = world.database, world.temporal
 
     @activity.defn(name="roll_quotas")
     async def roll_quotas(self) -> int:
@@ -31,8 +32,9 @@ class Upkeep:
 
     @activity.defn(name="tidy")
     async def tidy(self) -> dict[str, int]:
-        """Delete edges whose node is gone (ERD §6) and idempotency keys that have expired."""
+        """Delete edges whose node is gone (ERD §6), expired idempotency keys, and what no history names."""
         async with self._database.door() as session:
             edges = await doors.prune_edges(session)
             keys = await doors.purge_idempotency_keys(session)
-        return {"edges": edges, "idempotency_keys": keys}
+        runs = await sweeping.sweep(self._database, self._temporal)
+        return {"edges": edges, "idempotency_keys": keys, "runs_without_history": runs}

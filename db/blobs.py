@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import text
@@ -76,10 +76,12 @@ async def forget(session: AsyncSession, workspace_id: UUID, execution_ids: Seque
     await fetch(session, FORGET, {"workspace_id": workspace_id, "executions": list(execution_ids)})
 
 
-async def ended(session: AsyncSession, *, before: datetime, after: UUID | None, limit: int) -> list[Ended]:
-    """List executions that ended before a moment and still have blobs, by id. Runs in a door."""
-    values = {"before": before, "after": after or UUID(int=0), "limit": limit}
-    rows = await session.execute(text("SELECT * FROM door_ended_with_blobs(:before, :after, :limit)"), values)
+async def ended(session: AsyncSession, *, over_for: timedelta, after: UUID | None, limit: int) -> list[Ended]:
+    """List executions that have been over for so long and still have blobs, by id. Runs in a door."""
+    values = {"over_for": over_for, "after": after or UUID(int=0), "limit": limit}
+    rows = await session.execute(
+        text("SELECT * FROM door_ended_with_blobs(:over_for, :after, :limit)"), values
+    )
     return [Ended(**row) for row in rows.mappings()]
 
 

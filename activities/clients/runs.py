@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowContinuedAsNewError,
@@ -162,6 +164,20 @@ async def ending(temporal: Client, execution_id: UUID) -> Ending | None:
         return _unhappy(error.cause)
     reason = None if result.outcome == "completed" else result.outcome
     return Ending("completed", reason, result.output)
+
+
+async def is_known(temporal: Client, execution_id: UUID) -> bool:
+    """Tell whether Temporal has a run of an execution, open or closed. Raises as `start` in an outage."""
+    # Raw: the client's own `describe` raises on a run that the server's pause holds.
+    request = DescribeWorkflowExecutionRequest(
+        namespace=temporal.namespace,
+        execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id)),
+    )
+    try:
+        await temporal.workflow_service.describe_workflow_execution(request, timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        return unless_not_found(error)
+    return True
 
 
 def unless_not_found(error: RPCError) -> bool:

@@ -18,15 +18,15 @@ SELECT guard_tenant('public.payload_blobs'::regclass);
 -- What stands under an address never changes.
 GRANT SELECT, INSERT, DELETE ON payload_blobs TO flowtrack_app;
 
--- Tells of which executions that ended before a moment there are blobs, by id.
-CREATE FUNCTION door_ended_with_blobs(p_before timestamptz, p_after uuid, p_limit integer)
+-- Tells of which executions that have been over for so long there are blobs, by id.
+CREATE FUNCTION door_ended_with_blobs(p_for interval, p_after uuid, p_limit integer)
 RETURNS TABLE (workspace_id uuid, execution_id uuid)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT e.workspace_id, e.id FROM public.workflow_executions e
     JOIN (SELECT DISTINCT b.workspace_id, b.execution_id FROM public.payload_blobs b) AS kept
         ON kept.workspace_id = e.workspace_id AND kept.execution_id = e.id
     WHERE e.id > p_after AND e.status IN ('completed', 'failed', 'cancelled')
-      AND greatest(e.finished_at, e.updated_at) < p_before
+      AND greatest(e.finished_at, e.updated_at) < clock_timestamp() - p_for
     ORDER BY e.id LIMIT p_limit
 $$;
 
