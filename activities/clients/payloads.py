@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import (
+    ActivitySerializationContext,
     DataConverter,
     DefaultFailureConverterWithEncodedAttributes,
     PayloadCodec,
@@ -19,6 +22,7 @@ from temporalio.converter import (
     WithSerializationContext,
     WorkflowSerializationContext,
 )
+from temporalio.exceptions import ApplicationError
 
 from activities.clients import blobs
 from activities.clients.blobs import Blobs, TooLarge, is_claim, place_of
@@ -102,25 +106,16 @@ class Codec(PayloadCodec, WithSerializationContext):
     """Encrypts the payloads of one workflow, or of none in particular; large ones it puts elsewhere."""
 
     def __init__(
-        self,
-        keyring: Keyring,
-        blobs: Blobs | None = None,
-        workflow_id: str | None = None,
-        *,
-        is_handed_over: bool = False,
+        self, keyring: Keyring, blobs: Blobs | None = None, context: SerializationContext | None = None
     ) -> None:
         self.keyring = keyring
         self._blobs = blobs
-        self._workflow_id = workflow_id
-        self._is_handed_over = is_handed_over
+        self._context = context
+        self._workflow_id: str | None = getattr(context, "workflow_id", None)
 
     def with_context(self, context: SerializationContext) -> "Codec":
         """Take in which workflow's payloads are to come."""
-        workflow_id: str | None = getattr(context, "workflow_id", None)
-        if not workflow_id:
-            return self
-        is_handed_over = isinstance(context, HandedOver)
-        return Codec(self.keyring, self._blobs, workflow_id, is_handed_over=is_handed_over)
+        return Codec(self.keyring, self._blobs, context) if getattr(context, "workflow_id", None) else self
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Encrypt with the current key of the workflow's workspace. Raises NoKey, TooLarge, DBAPIError."""
@@ -153,7 +148,8 @@ class Codec(PayloadCodec, WithSerializationContext):
     async def _put(self, contents: Sequence[bytes], key: Key) -> list[Payload]:
         """Encrypt, and leave claims in the history for what is large."""
         execution_id = execution_of(self._workflow_id or "")
-        if self._blobs is None or self._is_handed_over or execution_id is None or key.workspace_id is None:
+        is_handed_over = isinstance(self._context, HandedOver)
+        if self._blobs is None or is_handed_over or execution_id is None or key.workspace_id is None:
             return [_sealed(content, key, os.urandom(NONCE_BYTES)) for content in contents]
         places = {
             number: Place(execution_id, key.address(execution_id, content))
@@ -168,10 +164,21 @@ class Codec(PayloadCodec, WithSerializationContext):
             for number, content in enumerate(contents)
         ]
         large = {place.address: made[number].data for number, place in places.items()}
-        if await self._blobs.keep(key.workspace_id, execution_id, large):
+        if await self._kept(self._blobs, key.workspace_id, execution_id, large):
             for number, place in places.items():
                 made[number] = blobs.claim(place, made[number].metadata)
         return made
+
+    async def _kept(
+        self, blobs: Blobs, workspace_id: UUID, execution_id: UUID, large: Mapping[bytes, bytes]
+    ) -> bool:
+        try:
+            return await blobs.keep(workspace_id, execution_id, large)
+        except (DBAPIError, PoolTimeout):
+            if not isinstance(self._context, ActivitySerializationContext):
+                raise
+            # This becomes the failure of a step, which is tried again: people read it.
+            raise ApplicationError("The database is out of reach.", type="database_unavailable") from None
 
     async def _read(self, payload: Payload) -> Payload:
         return unseal(payload, await self._key_of(payload))

@@ -1,5 +1,7 @@
 """ADR 0023: what is too large for a history lies beside it; a run, its rows and its readers never notice."""
 
+import asyncio
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -7,18 +9,25 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from temporalio.api.common.v1 import Payload
+from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import WorkflowHandle
 from temporalio.worker import Replayer
 
 import worker
-from activities.clients import histories
+from activities.clients import histories, payloads, runs
 from activities.clients.blobs import Blobs, is_claim
 from activities.clients.keyring import Keyring
+from activities.clients.payloads import Missing
 from activities.interceptors import MirrorInterceptor
+from activities.sweeping import sweep
+from api.mirror import claims
+from local import postgres
+from tests.budgets.counting import transactions
 from tests.e2e.graphs import chain, node
 from tests.e2e.house import MASTER_KEY, House, ok
 from tests.e2e.planted import hostile_types_in
@@ -54,10 +63,10 @@ def making(name: str, way: str, size: int = 200_000) -> dict[str, Any]:
     return node(name, f"ACTION_HOSTILE_{way}", how=f"scrambles {size}")
 
 
-def reading(name: str, way: str) -> dict[str, Any]:
-    """Draw a node that is handed all that the others made, and needs only its length."""
-    how = "{{ trigger.first | size }} {{ steps.made | size }} {{ steps.fetched | size }}"
-    return node(name, f"ACTION_HOSTILE_{way}", how=how)
+def reading(name: str, way: str, *makers: str) -> dict[str, Any]:
+    """Draw a node that is handed all that others made, and needs only its length."""
+    named = ["trigger.first", "trigger.second", *(f"steps.{maker}" for maker in makers)]
+    return node(name, f"ACTION_HOSTILE_{way}", how=" ".join(f"{{{{ {each} | size }}}}" for each in named))
 
 
 def payloads_in(message: Message) -> Iterator[Payload]:
@@ -90,10 +99,8 @@ async def replayed(house: House, handle: WorkflowHandle[Any, Any]) -> None:
 
 
 async def test_a_run_with_large_data_completes_and_its_history_holds_none_of_it(house: House):
-    drawn = chain(
-        START, making("made", "LOCAL"), making("fetched", "QUEUED"), reading("read", "LOCAL"),
-        reading("sent", "QUEUED"), END,
-    )  # fmt: skip
+    readers = (reading(name, way, "made", "fetched") for name, way in (("read", "LOCAL"), ("sent", "QUEUED")))
+    drawn = chain(START, making("made", "LOCAL"), making("fetched", "QUEUED"), *readers, END)
     workflow = await house.workflow(drawn, fields=())
     data = {"first": scrambled(), "second": scrambled(), "third": scrambled()}
     run = await house.start(workflow, **data)
@@ -103,15 +110,15 @@ async def test_a_run_with_large_data_completes_and_its_history_holds_none_of_it(
     steps = await house.steps(run)
     assert (ended["status"], ended["trigger_data"]) == ("completed", data)
     assert [len(steps[name]["output_data"]) for name in ("made", "fetched")] == [200_000, 200_000]
-    assert steps["read"]["output_data"] == steps["sent"]["output_data"] == "60000 200000 200000"
+    assert steps["read"]["output_data"] == steps["sent"]["output_data"] == "60000 60000 200000 200000"
     found = await written(house, run)
     assert max(payload.ByteSize() for payload in found) < INSIDE
     # The trigger's data, what two steps made, and what was sent to another queue: no more was stored, as
     # what a local activity is handed stands in no history.
-    claims = {payload.data for payload in found if is_claim(payload)}
+    named = {payload.data for payload in found if is_claim(payload)}
     stored = await house.rows("SELECT execution_id, address FROM payload_blobs")
-    assert claims == {row["execution_id"].bytes + row["address"] for row in stored}
-    assert len(claims) == 4
+    assert named == {row["execution_id"].bytes + row["address"] for row in stored}
+    assert len(named) == 4
 
     # Another worker comes to the same, without writing anything.
     handle = house.temporal.get_workflow_handle(f"execution-{run}")
@@ -152,6 +159,14 @@ async def test_a_run_that_was_given_much_continues_as_new_with_all_of_it(
     first = (await house.rows("SELECT run_id FROM execution_logs WHERE message = 'Run started'"))[0]["run_id"]
     before = house.temporal.get_workflow_handle(f"execution-{run}", run_id=first)
     after = house.temporal.get_workflow_handle(f"execution-{run}")
+    # A mirror that comes to it later asks once for all that it reads, and not for what it does not.
+    history = (await before.fetch_history()).events
+    converter = payloads.converter(house.keyring, Blobs(house.database))
+    with transactions(house.database) as noted:
+        await claims.bring_in(history, converter)
+    held = [payload for event in history for payload in payloads_in(event) if payloads.is_ours(payload)]
+    assert (len(noted), sum(map(is_claim, held)), len(held) > many) == (1, 1, True)
+    assert is_claim(history[-1].workflow_execution_continued_as_new_event_attributes.input.payloads[0])
     for handle in (before, after):
         await replayed(house, handle)
     # What it moved on with would have been more than Temporal takes, and more than a run without this dares.
@@ -160,3 +175,113 @@ async def test_a_run_that_was_given_much_continues_as_new_with_all_of_it(
     (given,) = began.input.payloads
     (moved,) = await house.temporal.data_converter.payload_codec.decode([given])  # type: ignore[union-attr]
     assert (is_claim(given), len(moved.data) > 2 * room.HEAVIEST) == (True, True)
+
+
+@pytest.fixture
+def admin(admin_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(postgres.plain(admin_url), autocommit=True) as connection:
+        yield connection
+
+
+async def test_what_was_stored_by_a_process_that_died_before_it_told_temporal_is_swept_with_the_run(
+    house: House, monkeypatch: pytest.MonkeyPatch, admin: psycopg.Connection[Any]
+):
+    keep, calls = house.blobs.keep, itertools.count()
+
+    async def dying(*what: Any) -> bool:
+        """Store, and never come to say so: as a worker that is killed between the two."""
+        kept = await keep(*what)
+        # At the start, with what the step made, with what goes to another queue.
+        if next(calls) in (0, 2, 4):
+            raise OSError("killed")
+        return kept
+
+    monkeypatch.setattr(house.blobs, "keep", dying)
+    drawn = chain(START, making("made", "LOCAL"), reading("sent", "QUEUED", "made"), END)
+    data = {"first": scrambled(), "second": scrambled(), "third": scrambled()}
+    run = await house.start(await house.workflow(drawn, fields=()), **data)
+
+    assert (await house.ended(run, patience=60))["status"] == "completed"
+
+    # With its task, which failed, what the step had made was lost: it made it a third time.
+    assert next(calls) == 7
+    steps = await house.steps(run)
+    named = {payload.data[16:] for payload in await written(house, run) if is_claim(payload)}
+    stored = {row["address"] for row in await house.rows("SELECT address FROM payload_blobs")}
+    # The trigger's data were stored twice and lie there once; what was made before, nobody names.
+    assert (len(named), named < stored, len(stored)) == (3, True, 6)
+    assert len(steps["made"]["output_data"]) == 200_000
+
+    await house.expect_rebuildable()
+    house.seen.remove(run)
+    await forgotten(house, run, admin)
+    assert await sweep(house.database, house.temporal) == 1
+    assert await house.rows("SELECT 1 FROM payload_blobs") == []
+    assert len((await house.steps(run))["made"]["output_data"]) == 200_000
+
+
+async def forgotten(house: House, run: UUID, admin: psycopg.Connection[Any]) -> None:
+    """Have Temporal forget a run, and let a long time pass since."""
+    await house.temporal.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(
+            namespace=house.temporal.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=f"execution-{run}"),
+        )
+    )
+    while await runs.is_known(house.temporal, run):
+        await asyncio.sleep(0.05)
+    long_ago = "now() - interval '3 days'"
+    admin.execute(
+        f"UPDATE workflow_executions SET finished_at = {long_ago}, updated_at = {long_ago} WHERE id = %s",
+        [run],
+    )
+
+
+async def test_while_postgresql_takes_nothing_in_a_run_waits_and_goes_on(
+    house: House, admin: psycopg.Connection[Any]
+):
+    drawn = chain(START, making("made", "LOCAL"), reading("sent", "QUEUED", "made"))
+    workflow = await house.workflow(drawn, fields=())
+    # Whoever stores waits for two seconds, and is told that it cannot.
+    with admin.transaction():
+        admin.execute("LOCK TABLE payload_blobs IN ACCESS EXCLUSIVE MODE")
+        small = await house.start(workflow, first="a", second="b")
+        large = await house.start(workflow, first=scrambled(), second=scrambled(), third=scrambled())
+        await asyncio.sleep(7)
+        # The one has begun and cannot tell what a step made; the other cannot begin.
+        for run, status in ((small, "running"), (large, "queued")):
+            assert (await ok(house.api.get(f"/v1/executions/{run}"))).json()["status"] == status
+
+    for run in (small, large):
+        assert (await house.ended(run, patience=60))["status"] == "completed"
+        assert len((await house.steps(run))["made"]["output_data"]) == 200_000
+
+
+async def test_a_run_whose_large_data_are_gone_says_so_and_goes_on_when_they_are_restored(
+    house: House, admin: psycopg.Connection[Any]
+):
+    wait = node("wait", "LOGIC_WAIT_FOR_EVENT", events=[{"id": "paid", "type": "PAID"}], timeout="PT1H")
+    workflow = await house.workflow(chain(START, making("made", "LOCAL"), wait), fields=())
+    run = await house.start(workflow)
+    await house.until_step(run, "wait", "running")
+    admin.execute("CREATE TABLE backup AS SELECT * FROM payload_blobs")
+    admin.execute("DELETE FROM payload_blobs")
+    told = f"a large payload of execution {run} is not in PostgreSQL's payload_blobs any more"
+    history = await house.history(run)
+    stranger = payloads.converter(Keyring(house.database, MASTER_KEY), Blobs(house.database))
+    with pytest.raises(Missing, match=told):
+        await claims.bring_in(history, stranger)
+    house.blobs._kept.clear()
+    with pytest.raises(Missing, match=told):
+        await house.mirror.rebuild(run)
+    assert numbers_of(house)["flowtrack_payload_blobs_total", "missing"] == 1
+
+    admin.execute("INSERT INTO payload_blobs SELECT * FROM backup")
+    await ok(house.api.post(f"/v1/executions/{run}/signals", json={"type": "PAID"}))
+    assert (await house.ended(run))["status"] == "completed"
+
+
+def numbers_of(house: House) -> dict[tuple[str, str], float]:
+    """Read what the house counted, by name and kind."""
+    found = house.application.state.platform.metrics.registry.collect()
+    return {(one.name, one.labels.get("what", "")): one.value for each in found for one in each.samples}

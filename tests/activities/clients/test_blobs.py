@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.api.common.v1 import Payload
-from temporalio.converter import DataConverter, WorkflowSerializationContext
+from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
+from temporalio.exceptions import ApplicationError
 from uuid_utils.compat import uuid7
 
 from activities.clients import blobs, payloads
@@ -279,6 +280,19 @@ async def test_while_postgresql_is_away_no_claim_is_written(database_url, run, l
         await session.execute(text("SELECT 1"))
         with pytest.raises(PoolTimeout):
             await side.write(run, told)
+        # What a step made is tried again, and people read why.
+        step = ActivitySerializationContext(
+            namespace="default",
+            workflow_id=f"execution-{run}",
+            workflow_type="ExecutionWorkflow",
+            activity_type="any",
+            activity_id="any:1",
+            activity_task_queue="any",
+            is_local=True,
+        )
+        with pytest.raises(ApplicationError, match="database is out of reach") as failed:
+            await side.converter.with_context(step).encode([told])
+        assert (failed.value.type, failed.value.non_retryable) == ("database_unavailable", False)
     assert lying() == []
     assert await side.read(run, *await side.write(run, told)) == [told]
     await database.close()
