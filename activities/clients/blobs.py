@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter
@@ -19,6 +20,8 @@ AT_ONCE = 32
 """Blobs read in one statement."""
 KEPT = 16 * 1024 * 1024
 """Bytes kept in memory: what a process writes it often reads next, as the result of a local activity."""
+SECONDS = 60.0
+"""How long they are: what is deleted is soon gone here, too."""
 ID_BYTES, ADDRESS_BYTES = 16, 32
 
 
@@ -48,7 +51,8 @@ class Blobs:
 
     def __init__(self, database: Database, registry: CollectorRegistry | None = None) -> None:
         self._database = database
-        self._kept: OrderedDict[tuple[UUID, Place], bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[UUID, Place], tuple[float, bytes]] = OrderedDict()
+        """With the moment since when."""
         self._size = 0
         self._count = Counter(
             "flowtrack_payload_blobs",
@@ -59,6 +63,8 @@ class Blobs:
         self._bytes = Counter(
             "flowtrack_payload_blob_bytes", "Their bytes: stored, read", ["what"], registry=registry
         )
+        # A series that is there from the start can be alarmed on.
+        self._count.labels("missing")
 
     async def keep(self, workspace_id: UUID, execution_id: UUID, contents: Mapping[bytes, bytes]) -> bool:
         """Store contents by their addresses; False if the execution has no row to go with. Raises DBAPIError.
@@ -75,7 +81,12 @@ class Blobs:
 
     async def fetch(self, workspace_id: UUID, places: Sequence[Place]) -> dict[Place, bytes]:
         """Read what lies at places, as far as it is there. Raises DBAPIError."""
-        found = {place: kept for place in places if (kept := self._kept.get((workspace_id, place)))}
+        self._drop_old()
+        found = {
+            place: self._kept[workspace_id, place][1]
+            for place in places
+            if (workspace_id, place) in self._kept
+        }
         left = list(dict.fromkeys(place for place in places if place not in found))
         for start in range(0, len(left), AT_ONCE):
             async with self._database.workspace(workspace_id) as session:
@@ -93,7 +104,16 @@ class Blobs:
         self._bytes.labels(what).inc(sum(sizes))
 
     def _remember(self, workspace_id: UUID, place: Place, content: bytes) -> None:
-        self._size += len(content) - len(self._kept.pop((workspace_id, place), b""))
-        self._kept[workspace_id, place] = content
-        while self._size > KEPT:
-            self._size -= len(self._kept.popitem(last=False)[1])
+        self._size -= len(self._kept.pop((workspace_id, place), (0.0, b""))[1])
+        self._kept[workspace_id, place] = monotonic(), content
+        self._size += len(content)
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        """Keep what is young, and no more than so much."""
+        while self._kept:
+            since, content = next(iter(self._kept.values()))
+            if self._size <= KEPT and monotonic() - since < SECONDS:
+                return
+            self._kept.popitem(last=False)
+            self._size -= len(content)

@@ -24,7 +24,7 @@ from activities.clients.blobs import Blobs, is_claim
 from activities.clients.keyring import Keyring
 from activities.clients.payloads import Missing
 from activities.interceptors import MirrorInterceptor
-from activities.sweeping import sweep
+from activities.upkeep import Upkeep
 from api.mirror import claims
 from local import postgres
 from tests.budgets.counting import transactions
@@ -215,7 +215,7 @@ async def test_what_was_stored_by_a_process_that_died_before_it_told_temporal_is
     await house.expect_rebuildable()
     house.seen.remove(run)
     await forgotten(house, run, admin)
-    assert await sweep(house.database, house.temporal) == 1
+    assert (await Upkeep(house.world).tidy())["runs_without_history"] == 1
     assert await house.rows("SELECT 1 FROM payload_blobs") == []
     assert len((await house.steps(run))["made"]["output_data"]) == 200_000
 

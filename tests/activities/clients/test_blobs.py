@@ -164,8 +164,13 @@ async def test_what_a_process_has_at_hand_stays_small(side, run, monkeypatch):
     values = [large(200_000) for _ in range(6)]
     written = [(await side.write(run, value))[0] for value in values]
     kept = side.converter.payload_codec._blobs
-    assert kept._size == sum(map(len, kept._kept.values())) <= 300_000
+    assert kept._size == sum(len(content) for _, content in kept._kept.values()) <= 300_000
+    assert kept._kept
     assert await side.read(run, *written) == values
+    # Nor does it stay for long.
+    monkeypatch.setattr(blobs, "SECONDS", 0.0)
+    assert await side.read(run, *written) == values
+    assert (kept._size, len(kept._kept)) == (0, 0)
 
 
 @pytest.mark.parametrize("workflow_id", ["upkeep-tidy", "delivery-1", f"execution-{UUID(int=1)}x"])
