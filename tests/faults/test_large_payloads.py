@@ -41,7 +41,7 @@ def test_runs_with_large_data_lose_nothing_of_it_to_a_killed_worker_or_database(
     workflow = machine.workflow("Large", heavy(), fields=())
     # The worker may be in the middle of a delivery.
     machine.rough.add(workflow["id"])
-    given = {}
+    given: dict[str, dict[str, str]] = {}
     for victim, pause in (("worker", 0.3), ("worker", 1.6), ("postgres", 0.9)):
         given |= dict(begin(machine, workflow) for _ in range(RUNS // 3))
         time.sleep(pause)
