@@ -18,7 +18,7 @@ import tempfile
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 import structlog
-from google.protobuf.message import Message
 from sqlalchemy import text
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -43,6 +42,7 @@ from uuid_utils.compat import uuid7
 from activities.clients import payloads
 from activities.clients.blobs import Blobs
 from activities.clients.keyring import Keyring, opened
+from api.mirror.claims import payloads_of
 from db import migrate
 from db.session import Database
 from local import mail, ports, temporal
@@ -61,27 +61,13 @@ BUCKETS = (64, 128, 256, 512, 1024, 2048, 4096, 16384, 65536)
 FOREVER = float("inf")
 
 
-def found(message: Message) -> Iterator[Payload]:
-    """Yield every payload in a message."""
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        is_map = field.message_type.GetOptions().map_entry
-        values = value.values() if is_map else value if hasattr(value, "append") else [value]
-        for each in values:
-            if isinstance(each, Payload):
-                yield each
-            elif isinstance(each, Message):
-                yield from found(each)
-
-
 def by_size() -> None:
     """Print, for each size of payloads, what compressing saves and what all of it costs."""
     key = opened(uuid4().hex, uuid4(), os.urandom(32), fresh=FOREVER, kept=FOREVER)
     sorted_: dict[int, list[Payload]] = defaultdict(list)
     for path in corpus.paths():
         for event in corpus.read(path).events:
-            for payload in found(event):
+            for payload in payloads_of(event):
                 size = payload.ByteSize()
                 sorted_[next((most for most in BUCKETS if size <= most), BUCKETS[-1])].append(payload)
     print("| payloads up to | how many | bytes | deflated to | encode µs | decode µs |")

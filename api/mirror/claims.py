@@ -25,7 +25,7 @@ async def bring_in(events: Sequence[HistoryEvent], converter: DataConverter) -> 
     codec = converter.payload_codec
     if not isinstance(codec, Codec):
         return
-    found = [claim for event in events if _may_hold(event) for claim in _claims(event)]
+    found = [each for event in events if _may_hold(event) for each in payloads_of(event) if is_claim(each)]
     if not found:
         return
     for claim, brought in zip(found, await codec.fetched(found), strict=True):
@@ -37,11 +37,10 @@ def _may_hold(event: HistoryEvent) -> bool:
     return event.event_type not in UNREAD and ENCODING in event.SerializeToString()
 
 
-def _claims(message: Message) -> Iterator[Payload]:
-    """Find every claim in a message, however deep."""
+def payloads_of(message: Message) -> Iterator[Payload]:
+    """Find every payload in a message, however deep."""
     if isinstance(message, Payload):
-        if is_claim(message):
-            yield message
+        yield message
         return
     for field, value in message.ListFields():
         if field.message_type is None:
@@ -50,4 +49,4 @@ def _claims(message: Message) -> Iterator[Payload]:
         values = value.values() if is_map else value if isinstance(value, Sequence) else [value]
         for each in values:
             if isinstance(each, Message):
-                yield from _claims(each)
+                yield from payloads_of(each)

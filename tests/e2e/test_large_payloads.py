@@ -12,11 +12,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import WorkflowHandle
 from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
 
 import worker
 from activities.clients import histories, payloads, runs
@@ -69,22 +69,9 @@ def reading(name: str, way: str, *makers: str) -> dict[str, Any]:
     return node(name, f"ACTION_HOSTILE_{way}", how=" ".join(f"{{{{ {each} | size }}}}" for each in named))
 
 
-def payloads_in(message: Message) -> Iterator[Payload]:
-    if isinstance(message, Payload):
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        is_map = field.message_type.GetOptions().map_entry
-        for each in value.values() if is_map else value if hasattr(value, "append") else [value]:
-            if isinstance(each, Message):
-                yield from payloads_in(each)
-
-
 async def written(house: House, run: UUID) -> list[Payload]:
     """List the payloads of a run's history."""
-    return [payload for event in await house.history(run) for payload in payloads_in(event)]
+    return [payload for event in await house.history(run) for payload in claims.payloads_of(event)]
 
 
 async def replayed(house: House, handle: WorkflowHandle[Any, Any]) -> None:
@@ -162,9 +149,13 @@ async def test_a_run_that_was_given_much_continues_as_new_with_all_of_it(
     # A mirror that comes to it later asks once for all that it reads, and not for what it does not.
     history = (await before.fetch_history()).events
     converter = payloads.converter(house.keyring, Blobs(house.database))
+    # Once a minute a key is looked at again, whatever is read.
+    await house.keyring.current(house.workspace_id)
     with transactions(house.database) as noted:
         await claims.bring_in(history, converter)
-    held = [payload for event in history for payload in payloads_in(event) if payloads.is_ours(payload)]
+    held = [
+        payload for event in history for payload in claims.payloads_of(event) if payloads.is_ours(payload)
+    ]
     assert (len(noted), sum(map(is_claim, held)), len(held) > many) == (1, 1, True)
     assert is_claim(history[-1].workflow_execution_continued_as_new_event_attributes.input.payloads[0])
     for handle in (before, after):
@@ -175,6 +166,26 @@ async def test_a_run_that_was_given_much_continues_as_new_with_all_of_it(
     (given,) = began.input.payloads
     (moved,) = await house.temporal.data_converter.payload_codec.decode([given])  # type: ignore[union-attr]
     assert (is_claim(given), len(moved.data) > 2 * room.HEAVIEST) == (True, True)
+
+
+async def test_a_run_from_before_there_was_a_place_for_large_data_goes_on_as_it_decided(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    makers = [f"made{n}" for n in range(10)]
+    drawn = chain(START, *(making(name, "LOCAL") for name in makers), reading("sent", "QUEUED", *makers))
+    workflow = await house.workflow(drawn, fields=())
+    with monkeypatch.context() as before:
+        before.setattr(room, "lies_beside", lambda: False)
+        run = await house.start(workflow, first="a", second="b")
+        assert (await house.ended(run, patience=60))["status"] == "failed"
+    # Two megabytes were too much to be sent, and no reason to continue as new; now they are both.
+    assert (await house.steps(run))["sent"]["error"]["type"] == "input_too_large"
+    monkeypatch.setattr(room, "GROWN", 1024 * 1024)
+    await replayed(house, house.temporal.get_workflow_handle(f"execution-{run}"))
+    # Today's decision is another one: without the mark in history the replay would fail.
+    monkeypatch.setattr(room, "lies_beside", lambda: True)
+    with pytest.raises(NondeterminismError):
+        await replayed(house, house.temporal.get_workflow_handle(f"execution-{run}"))
 
 
 @pytest.fixture
