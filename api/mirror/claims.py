@@ -9,7 +9,8 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
 from activities.clients.blobs import ENCODING, is_claim
-from activities.clients.payloads import Codec
+from activities.clients.keyring import NoKey
+from activities.clients.payloads import Codec, Unreadable
 
 UNREAD = frozenset(
     {
@@ -21,15 +22,19 @@ UNREAD = frozenset(
 
 
 async def bring_in(events: Sequence[HistoryEvent], converter: DataConverter) -> None:
-    """Put what claims stand for in their places, still encrypted. Raises NoKey, Unreadable."""
+    """Put what claims stand for in their places, still encrypted, if all is there. Raises DBAPIError."""
     codec = converter.payload_codec
     if not isinstance(codec, Codec):
         return
     found = [each for event in events if _may_hold(event) for each in payloads_of(event) if is_claim(each)]
-    if not found:
+    try:
+        brought = await codec.fetched(found) if found else []
+    except (NoKey, Unreadable):
+        # Then each is fetched where it is read, which tells what is missing; what nobody can read may be no
+        # more than a signal that somebody sent.
         return
-    for claim, brought in zip(found, await codec.fetched(found), strict=True):
-        claim.CopyFrom(brought)
+    for claim, content in zip(found, brought, strict=True):
+        claim.CopyFrom(content)
 
 
 def _may_hold(event: HistoryEvent) -> bool:
