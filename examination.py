@@ -17,7 +17,7 @@ from activities.clients.limits import QUEUES
 from api import metrics
 from api.live.describer import Unseen
 from api.stuck import REMEDIES, Detector
-from db import doors, measures, migrate
+from db import blobs, doors, measures, migrate
 from db.session import Database
 from local import database as postgres
 from local import doctor as check
@@ -134,6 +134,7 @@ async def _rows(settings: Settings, client: Client) -> list[Finding]:
         async with database.door() as session:
             counted = await measures.read(session, doubtful_after=metrics.DOUBTFUL_AFTER)
             silent = await doors.open_executions(session, silent_for=SILENT, limit=100)
+            beside = await blobs.totals(session)
         found = [
             check.outbox(each.label, each.rows, each.oldest_seconds or 0, remedy=OUTBOXES[each.label])
             for each in counted
@@ -141,6 +142,7 @@ async def _rows(settings: Settings, client: Client) -> list[Finding]:
         ]
         found.append(check.doubts(sum(each.rows for each in counted if each.measure == "doubt")))
         found.append(check.mirror(len(silent)))
+        found.append(check.large_payloads(beside.blobs, beside.bytes))
         return found + await _stuck(database, client)
     except (DBAPIError, PoolTimeout) as failure:
         return [fail("Rows", check.said(failure), "check what PostgreSQL's log says")]

@@ -442,6 +442,7 @@ def _given(named: str) -> "UUID | str":
 
 async def _decode(settings: "Settings", given: "UUID | str", chosen: argparse.Namespace) -> str:
     from activities.clients import histories
+    from activities.clients.blobs import Blobs
     from activities.clients.keyring import Keyring
     from db.session import Database
 
@@ -451,7 +452,7 @@ async def _decode(settings: "Settings", given: "UUID | str", chosen: argparse.Na
     history = json.loads(given)
     database = Database(settings.database_url, pool_size=1)
     try:
-        open_ = histories.opener(Keyring(database, settings.master_key_bytes))
+        open_ = histories.opener(Keyring(database, settings.master_key_bytes), Blobs(database))
         read = await histories.decoded(history, open_, as_payloads=chosen.payloads)
     finally:
         await database.close()

@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 
 import worker
 from activities.clients import payloads, temporal
+from activities.clients.blobs import Blobs
 from activities.clients.callbacks import Callbacks
 from activities.clients.keyring import Keyring
 from activities.clients.limits import Throttle
@@ -150,15 +151,18 @@ async def serve(settings: Settings, core: Core, traced: Traces | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     metrics = Metrics()
     async with opened(settings, metrics) as pools:
-        keyring = Keyring(pools.beside, settings.master_key_bytes)
-        converter, url = payloads.converter(keyring), settings.closes_url
+        keyring, large = (
+            Keyring(pools.beside, settings.master_key_bytes),
+            Blobs(pools.beside, metrics.registry),
+        )
+        converter, url = payloads.converter(keyring, large), settings.closes_url
         callbacks = Callbacks(url, settings.master_key_bytes) if url else None
         client = await connected(
             settings, settings.temporal_namespace, converter, callbacks=callbacks, traced=traced
         )
-        imagined = await connected(settings, settings.simulation_namespace, converter)
+        imagined = await connected(settings, settings.simulation_namespace, payloads.inside(converter))
         hub, host, application = assembled(
-            settings, pools, client, imagined, keyring=keyring, metrics=metrics, traced=traced
+            settings, pools, client, imagined, keyring=keyring, large=large, metrics=metrics, traced=traced
         )
         rows = Rows(pools.beside, metrics.registry)
         counted = (metrics.registry, host.metrics.registry)
@@ -174,6 +178,7 @@ def assembled(
     imagined: Client,
     *,
     keyring: Keyring,
+    large: Blobs,
     metrics: Metrics,
     traced: Traces | None,
 ) -> tuple[Hub, Host, FastAPI]:
@@ -215,6 +220,7 @@ def assembled(
         closed=mirror.closed,
         hub=hub,
         keyring=keyring,
+        blobs=large,
         throttle=Throttle(client, task_queue=queue),
         lifespan_tasks=[dispatcher.run, mirror.run, detector.run, hub.run, host.run],
     )

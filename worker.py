@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 from temporalio import workflow
+from temporalio.api.enums.v1 import CommandType
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import Client
@@ -31,6 +32,7 @@ from temporalio.worker import (
     WorkflowInstanceDetails,
     WorkflowRunner,
 )
+from temporalio.worker._command_aware_visitor import CommandInfo
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.worker.workflow_sandbox._importer import Importer
 from temporalio.worker.workflow_sandbox._restrictions import RestrictionContext
@@ -39,9 +41,11 @@ from temporalio.worker.workflow_sandbox._runner import _Instance
 from activities.begin import Begin
 from activities.clients import addresses, http, payloads, schedules, smtp, temporal
 from activities.clients.addresses import Destination
+from activities.clients.blobs import Blobs
 from activities.clients.callbacks import Callbacks
 from activities.clients.keyring import Keyring
 from activities.clients.limits import QUEUES
+from activities.clients.payloads import HandedOver
 from activities.containment import left_behind
 from activities.deliveries import Deliveries
 from activities.interceptors import HINT, MirrorInterceptor
@@ -133,7 +137,11 @@ class _Sandboxed(WorkflowInstance):
         self._inside = inside
         self._tell: Callable[..., None] | None = det.extern_functions.get(HINT)
         self._workflow_id, self._run_id = det.info.workflow_id, det.info.run_id
-        self._context = WorkflowSerializationContext(det.info.namespace, det.info.workflow_id)
+        where = det.info.namespace, det.info.workflow_id
+        self._context, self._handed_over = WorkflowSerializationContext(*where), HandedOver(*where)
+        self._local: set[int] = set()
+        """Of the commands of this activation the numbers of those whose payloads stay in the process."""
+        self._is_replaying = False
         self._under_way = 0
         """Local activities: the task is not over before they are."""
         self._is_told = False
@@ -146,7 +154,14 @@ class _Sandboxed(WorkflowInstance):
             if self._is_over:
                 self._hint(soon=True)
             return completion
-        names = [command.WhichOneof("variant") for command in completion.successful.commands]
+        commands = completion.successful.commands
+        names = [command.WhichOneof("variant") for command in commands]
+        self._is_replaying = act.is_replaying
+        self._local = {
+            command.schedule_local_activity.seq
+            for command, name in zip(commands, names, strict=True)
+            if name == "schedule_local_activity"
+        }
         self._under_way += names.count("schedule_local_activity")
         self._under_way -= sum(
             job.HasField("resolve_activity") and job.resolve_activity.is_local for job in act.jobs
@@ -171,8 +186,14 @@ class _Sandboxed(WorkflowInstance):
     def get_thread_id(self) -> int | None:
         return self._inside.get_thread_id()
 
-    def get_serialization_context(self, command_info: object) -> WorkflowSerializationContext:
-        return self._context
+    def get_serialization_context(self, command_info: CommandInfo | None) -> WorkflowSerializationContext:
+        """Say which payloads no history will keep: those are put nowhere, however large (ADR 0023)."""
+        is_local = (
+            command_info is not None
+            and command_info.command_type == CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK
+            and command_info.command_seq in self._local
+        )
+        return self._handed_over if self._is_replaying or is_local else self._context
 
     def get_external_store_context(self, command_info: object) -> StorageDriverStoreContext:
         return NOWHERE
@@ -226,7 +247,7 @@ async def running(
                 workflow_runner=sandbox(),
                 max_concurrent_activities=concurrency,
                 max_concurrent_workflow_tasks=TASKS,
-                # More would make a task of every payload, for a storage outside Temporal that is not there.
+                # More would make a task of every payload, for the SDK's own storage: ours is not (ADR 0023).
                 max_workflow_task_external_storage_concurrency=1,
                 # The default is none: whatever ran would be cut off and wait for its time-out.
                 graceful_shutdown_timeout=grace,
@@ -388,7 +409,9 @@ async def connected(
         tls=settings.temporal_tls,
         api_key=settings.temporal_token,
         interceptors=[mirror, traced.interceptor] if traced else [mirror],
-        data_converter=payloads.converter(Keyring(database, settings.master_key_bytes)),
+        data_converter=payloads.converter(
+            Keyring(database, settings.master_key_bytes), Blobs(database, metrics.registry)
+        ),
         callbacks=Callbacks(url, settings.master_key_bytes) if url else None,
     )
     mailer, caller = mail_client(settings.smtp_url), http.Client(destinations(settings))
@@ -423,7 +446,7 @@ async def serve(settings: Settings, core: Core, traced: Traces | None) -> None:
         build_id, concurrency = settings.build_id, settings.worker_concurrency
         async with (
             running(client, world, concurrency=concurrency, build_id=build_id),
-            simulating(await simulation_client(settings, client.data_converter)),
+            simulating(await simulation_client(settings, payloads.inside(client.data_converter))),
             numbers.listening(page, host=settings.metrics_host, port=settings.metrics_port),
         ):
             await Schedules(world).begin()

@@ -25,10 +25,10 @@ from activities.step import Step
 from activities.steps import Steps
 from workflows import conditions, nodes, simulation
 from workflows.graph import split_key
-from workflows.messages import Begun, Kin, Outcome, StepInput
+from workflows.messages import SIMULATION, Begun, Kin, Outcome, StepInput
 from workflows.nodetype import NodeType
 from workflows.run import UNTOUCHED
-from workflows.simulation import MEMO, ImaginedBegin, ImaginedStep, Lead, Plan, Stub
+from workflows.simulation import ImaginedBegin, ImaginedStep, Lead, Plan, Stub
 
 
 class SimulatedSteps(Steps):
@@ -148,7 +148,7 @@ class _Imagination:
     @property
     def plan(self) -> Plan:
         if self._plan is None:
-            self._plan = workflow.memo_value(MEMO, type_hint=Plan)
+            self._plan = workflow.memo_value(SIMULATION, type_hint=Plan)
             self._lead = dict(self._plan.lead) if self._plan.lead is not None else None
         return self._plan
 
@@ -191,7 +191,7 @@ class _Imagination:
 
     def carried(self) -> dict[str, Any]:
         """Give the memo of the run that continues this one."""
-        return {MEMO: self.plan.model_copy(update={"lead": self._lead})}
+        return {SIMULATION: self.plan.model_copy(update={"lead": self._lead})}
 
 
 class _Inbound(WorkflowInboundInterceptor):

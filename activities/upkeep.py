@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
 
+from activities import sweeping
 from activities.clients import cluster
 from activities.world import World
 from db import clock, doors
@@ -40,7 +41,7 @@ class Upkeep:
 
     @activity.defn(name="tidy")
     async def tidy(self) -> dict[str, int]:
-        """Delete edges whose node is gone (ERD §6), expired idempotency keys and what guarded old runs."""
+        """Delete edges whose node is gone (ERD §6), expired idempotency keys, and what no history needs."""
         async with self._database.door() as session:
             edges = await doors.prune_edges(session)
         keys, more = 0, BATCH
@@ -48,7 +49,9 @@ class Upkeep:
             async with self._database.door() as session:
                 more = await doors.purge_idempotency_keys(session, limit=BATCH)
             keys += more
-        return {"edges": edges, "idempotency_keys": keys, "runs": await self._forget_runs()}
+        large = await sweeping.sweep(self._database, self._temporal)
+        told = {"edges": edges, "idempotency_keys": keys, "large_payloads_of_runs": large}
+        return {**told, "runs": await self._forget_runs()}
 
     async def _forget_runs(self) -> int:
         """Forget the effects and cursors of runs whose history Temporal has deleted (ADR 0024)."""

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from opentelemetry.trace import Tracer
 
+from activities.clients.blobs import Blobs
 from activities.clients.keyring import Keyring
 from api import failures, health, openapi
 from api.auth import ApiKeys
@@ -108,6 +109,7 @@ def create_app(
     closed: Closed = nobody_told,
     hub: Hub | None = None,
     keyring: Keyring | None = None,
+    blobs: Blobs | None = None,
     throttle: Throttle | None = None,
     lifespan_tasks: Sequence[LifespanTask] = (),
 ) -> FastAPI:
@@ -127,6 +129,7 @@ def create_app(
         viewing=viewing or database,
         hub=hub or Hub(),
         keyring=keyring or Keyring(database, config.master_key),
+        blobs=blobs or Blobs(database),
         throttle=throttle,
         traffic=traffic or Traffic(),
         closed=closed,

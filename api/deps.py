@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.clients import addresses
+from activities.clients.blobs import Blobs
 from activities.clients.keyring import Keyring
 from activities.clients.limits import Change, Standing
 from api.allowance import Allowance
@@ -199,6 +200,7 @@ class Platform:
     planner: Planner | None = None
     simulator: Simulator | None = None
     keyring: Keyring = field(kw_only=True)
+    blobs: Blobs = field(kw_only=True)
     describer: Describer = field(default_factory=Nobody)
     hub: Hub = field(default_factory=Hub)
     throttle: Throttle | None = None

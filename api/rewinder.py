@@ -17,8 +17,8 @@ from workflows.run import Run
 
 log = structlog.get_logger()
 
-LARGEST = 1_500_000
-"""Bytes of a state; Temporal refuses a start with 2 MiB."""
+LARGEST = 4 * 1024 * 1024
+"""Bytes of a state; a start takes 8 MiB, with the graph and the trigger's data."""
 
 
 class Rewinder:

@@ -18,6 +18,8 @@ from local.findings import Finding, bounded, fail, ok, warn
 SECONDS = 5
 OLDEST_PYTHON = (3, 11)
 MEGABYTE = 2**20
+MUCH = 10 * 1024 * MEGABYTE
+"""Large payloads beside Temporal's histories, in PostgreSQL."""
 LITTLE, NONE = 1024 * MEGABYTE, 100 * MEGABYTE
 SHORT = timedelta(days=3)
 """A retention under which a mirror that was away for a long weekend finds histories gone."""
@@ -212,6 +214,16 @@ def mirror(silent: int) -> Finding:
     if silent:
         return fail("Mirror", f"{silent} or more open runs were not looked at for ten minutes", remedy)
     return ok("Mirror", "every open run was looked at lately")
+
+
+def large_payloads(count: int, size: int) -> Finding:
+    """Check that what lies beside Temporal's histories does not fill PostgreSQL."""
+    what = f"{count:,} with {size / MEGABYTE:,.0f} MB lie beside the histories"
+    remedy = (
+        "look for nodes that give much (docs/operations.md); a day after Temporal's retention they go, "
+        "by the schedule upkeep-tidy"
+    )
+    return bounded("Large payloads", what, size, warn_at=MUCH, remedy=remedy)
 
 
 def stuck(found: Sequence[tuple[str, str, str]], *, unexamined: int = 0) -> Finding:

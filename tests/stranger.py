@@ -6,7 +6,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
 
 from activities.clients.keyring import KeyGone
-from activities.clients.payloads import is_sealed
+from activities.clients.payloads import is_ours
 
 
 class Stranger(PayloadCodec):
@@ -18,6 +18,6 @@ class Stranger(PayloadCodec):
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Say what a keyring says of keys that it does not have."""
-        if any(map(is_sealed, payloads)):
+        if any(map(is_ours, payloads)):
             raise KeyGone("written by another test")
         return list(payloads)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,14 @@ from google.protobuf.json_format import MessageToDict
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.exceptions import ApplicationError
+from uuid_utils.compat import uuid7
 
 from activities.clients import histories, payloads
+from activities.clients.blobs import Blobs
 from activities.clients.keyring import Keyring
 from db.session import Database
 from local.postgres import plain
-from tests.db.conftest import Place, here
+from tests.db.conftest import Place, here, queued
 
 __all__ = ["here"]
 pytestmark = pytest.mark.anyio
@@ -89,6 +92,28 @@ async def test_a_history_is_made_readable_and_keeps_its_form_if_asked(
     assert await histories.decoded(written, histories.opener(Keyring(database, bytes(32)))) != kept
     stranger = await histories.decoded(written, histories.opener(Keyring(database, bytes(32))))
     assert "Ada" not in json.dumps(stranger)
+
+
+async def test_the_operator_reads_what_lies_beside_a_history(
+    database: Database, database_url: str, here: Place, tmp_path: Path
+):
+    execution = queued(here, id=uuid7())
+    async with database.workspace(here.workspace_id) as session:
+        session.add(execution)
+    keyring = Keyring(database, MASTER)
+    converter = payloads.converter(keyring, Blobs(database))
+    context = WorkflowSerializationContext("default", f"execution-{execution.id}")
+    told = os.urandom(100_000).hex()
+    (claim,) = await converter.with_context(context).encode([told])
+    file = tmp_path / "history.json"
+    file.write_text(json.dumps({"events": [{"input": {"payloads": [MessageToDict(claim)]}}]}))
+    assert file.stat().st_size < 1_000
+    shown = flowtrack(database_url, "decode", str(file))
+    assert json.loads(shown.stdout) == {"events": [{"input": {"payloads": [told]}}]}
+    # Kept as payloads they replay without keys and without the database.
+    kept = json.loads(flowtrack(database_url, "decode", "--payloads", str(file)).stdout)
+    plain = converter.payload_converter.to_payloads([told])
+    assert kept["events"][0]["input"]["payloads"] == [MessageToDict(payload) for payload in plain]
 
 
 async def test_the_operator_decodes_files_and_rotates_keys(

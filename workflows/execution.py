@@ -22,7 +22,7 @@ from workflows.messages import (
     StepInput,
 )
 from workflows.nodetype import NodeType, common
-from workflows.room import HEAVIEST, NEXT_TASK, Room, bytes_of
+from workflows.room import NEXT_TASK, Room, bytes_of, fits
 from workflows.run import UNTOUCHED, Dropped, Event, Ready, Run
 
 PATIENCE = RetryPolicy(
@@ -139,8 +139,8 @@ class ExecutionWorkflow(Controlled):
         for event in events:
             if isinstance(event, Dropped):
                 self._give_up(event)
-        has_grown_long = not self._stays and workflow.info().is_continue_as_new_suggested()
-        self._draining = self._draining or has_grown_long
+        has_grown_long = workflow.info().is_continue_as_new_suggested() or self._room.has_grown
+        self._draining = self._draining or (has_grown_long and not self._stays)
         if self._draining:
             for key in self._run.state.sleeping:
                 if key in self._branches:
@@ -313,7 +313,7 @@ class ExecutionWorkflow(Controlled):
         config = common(step.node.config)
         retry = config.retry
         size = bytes_of(step)
-        if size > HEAVIEST:
+        if not fits(size):
             # It would hold up the task for ever; as a local activity it goes nowhere and is refused.
             return await self._local(key, node_type, step, activity=UNTOUCHED)
         await self._room.send(size)
@@ -334,7 +334,7 @@ class ExecutionWorkflow(Controlled):
             # A vendor's queue knows workspaces alone, so that a limit for each holds for all of its runs.
             priority=Priority(fairness_key=str(step.workspace_id)),
         )
-        self._room.clear()
+        self._room.clear(outcome.size)
         return outcome
 
     def _step(self, key: str, node: Node) -> StepInput:
@@ -368,7 +368,7 @@ class ExecutionWorkflow(Controlled):
 
     def _may_move(self) -> bool:
         """Tell whether all that the run knows fits into the first event of the one that continues it."""
-        return bytes_of(self._onward()) <= HEAVIEST
+        return fits(bytes_of(self._onward()))
 
     async def _continue_as_new(self) -> None:
         await self._room.send(bytes_of(self._onward()))

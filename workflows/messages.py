@@ -10,6 +10,8 @@ from workflows.frames import WalkState
 from workflows.graph import Frozen, Graph, Node
 
 Scope = dict[str, Any]
+SIMULATION = "simulation"
+"""The memo of a simulated run that holds its plan: it outlives continue-as-new."""
 
 
 class StepError(Frozen):

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from workflows.messages import ExecutionInput, StepInput
+from workflows.messages import SIMULATION, ExecutionInput, StepInput
 from workflows.scopes import weight
 
 CARRIED_CAP = 3 * 1024 * 1024
@@ -17,7 +17,13 @@ OUTPUT = 256 * 1024
 BESIDE = 1024
 """What stands around every result: the key, the summary, the event itself."""
 HEAVIEST = 1792 * 1024
-"""Bytes of one payload: the server takes 2 MiB, and a codec may add its own."""
+"""Bytes of one payload in a history: the server takes 2 MiB, and a codec may add its own."""
+INSIDE = 64 * 1024
+"""Bytes, compressed, of what stays in the history at all; the rest lies beside it (ADR 0023)."""
+LARGEST = 6 * 1024 * 1024
+"""Bytes of one payload that lies beside it; the codec takes more."""
+GROWN = 16 * 1024 * 1024
+"""Bytes that steps gave after which a run continues as new: the server counts only what it holds itself."""
 EXACTLY = 4096
 """What weighs more is measured instead of guessed."""
 NEXT_TASK = timedelta(milliseconds=1)
@@ -31,6 +37,7 @@ class Room:
 
     def __init__(self) -> None:
         self._carried = 0
+        self._given = 0
         self._under_way = 0
         self._is_turning = False
 
@@ -42,16 +49,24 @@ class Room:
     def leave(self, size: int) -> None:
         """Note what a local activity brought."""
         self._under_way -= 1
+        self._given += size
         self._carried += size + BESIDE
 
     async def send(self, size: int) -> None:
-        """Wait until a command of so many bytes has its place."""
+        """Wait until a command of so many bytes, which `fits`, has its place."""
+        size = INSIDE if size > HEAVIEST else size
         await self._wait_for(size + BESIDE)
         self._carried += size + BESIDE
 
-    def clear(self) -> None:
+    def clear(self, size: int = 0) -> None:
         """Note that something came from outside: it came with a new task."""
+        self._given += size
         self._carried = 0
+
+    @property
+    def has_grown(self) -> bool:
+        """Tell whether the run was given so much that whoever reads it at once has a lot to hold."""
+        return self._given > GROWN and lies_beside()
 
     def _has(self, size: int) -> bool:
         return self._carried + self._under_way * OUTPUT + size <= CARRIED_CAP
@@ -73,6 +88,16 @@ class Room:
             self._carried = 0
         finally:
             self._is_turning = False
+
+
+def lies_beside() -> bool:
+    """Tell whether what is large lies beside the history: not in simulations, nor in runs from before."""
+    return SIMULATION not in workflow.info().raw_memo and workflow.patched("large-payloads")
+
+
+def fits(size: int) -> bool:
+    """Tell whether Temporal, or what lies beside it, takes a payload of so many bytes."""
+    return size <= HEAVIEST or (size <= LARGEST and lies_beside())
 
 
 def bytes_of(given: StepInput | ExecutionInput) -> int:

@@ -19,8 +19,6 @@ from workflows.messages import (
     StepInput,
 )
 
-MEMO = "simulation"
-"""The run's memo that holds its plan: it outlives continue-as-new."""
 NOTE = "simulated"
 """The message of the log lines by which a simulated step tells what an outcome has no place for."""
 LONGEST_DAYS = 25 * 366

@@ -14,7 +14,7 @@ from workflows.reactflow import Draft
 
 PROBLEMS_CAP = 500
 SNAPSHOT_CAP = 1_500_000
-"""Bytes of the published graph: it travels in one payload, with the trigger's data, of 2 MiB at most."""
+"""Bytes of the published graph: it travels in one payload with all that a run knows."""
 SAVED = frozenset({"unknown_node_type"})
 """What is refused even in a draft; everything else may be mended later."""
 

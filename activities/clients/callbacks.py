@@ -17,7 +17,7 @@ from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, Sta
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.clients.runs import execution_of
+from activities.clients.keyring import execution_of
 
 logger = logging.getLogger(__name__)
 

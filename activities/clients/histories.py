@@ -7,8 +7,9 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from temporalio.api.common.v1 import Payload
 
+from activities.clients.blobs import Blobs
 from activities.clients.keyring import Keyring, NoKey
-from activities.clients.payloads import Unreadable, is_sealed, key_name, unseal
+from activities.clients.payloads import Codec, Unreadable
 
 JSON = (b"json/plain", b"json/protobuf")
 NULL = b"binary/null"
@@ -17,16 +18,16 @@ FAILURE = "encodedAttributes"
 Opener = Callable[[Payload], Awaitable[Payload]]
 
 
-def opener(keyring: Keyring) -> Opener:
-    """Open whatever these keys open; the rest stays as it is."""
+def opener(keyring: Keyring, blobs: Blobs | None = None) -> Opener:
+    """Open whatever these keys open, and fetch what large payloads left behind; the rest stays as it is."""
+    codec = Codec(keyring, blobs)
 
     async def open_(payload: Payload) -> Payload:
         try:
-            return (
-                unseal(payload, await keyring.reading(key_name(payload))) if is_sealed(payload) else payload
-            )
+            (opened,) = await codec.decode([payload])
         except (NoKey, Unreadable):
             return payload
+        return opened
 
     return open_
 

@@ -6,6 +6,7 @@ workspace whether its key is still there and still the current one.
 """
 
 import asyncio
+import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -60,6 +61,8 @@ class Key:
     workspace_id: UUID | None
     """None is the installation."""
     cipher: AESGCM = field(repr=False)
+    addresses: bytes = field(repr=False)
+    """Another secret, of which the addresses of large payloads are made."""
     fresh_until: float
     kept_until: float
 
@@ -68,6 +71,26 @@ class Key:
         """Give what a payload is bound to: it opens under this key in this workspace's name, and no other."""
         owner = self.workspace_id.bytes if self.workspace_id else b""
         return b"flowtrack payload 1 " + self.name.encode() + owner
+
+    def address(self, execution_id: UUID, content: bytes) -> bytes:
+        """Give the one place where an execution keeps this content; it tells nothing to who has no key."""
+        made = hmac.new(self.addresses, execution_id.bytes, "sha256")
+        made.update(content)
+        return made.digest()
+
+
+def opened(name: str, workspace_id: UUID | None, secret: bytes, *, fresh: float, kept: float) -> Key:
+    """Make ready what a secret is needed for; `fresh` and `kept` are moments."""
+    addresses = hmac.digest(secret, b"flowtrack payload addresses 1", "sha256")
+    return Key(name, workspace_id, AESGCM(secret), addresses, fresh, kept)
+
+
+def execution_of(workflow_id: str) -> UUID | None:
+    """Read the execution out of a workflow's name; None for workflows that are not executions."""
+    try:
+        return UUID(workflow_id.removeprefix(PREFIX)) if workflow_id.startswith(PREFIX) else None
+    except ValueError:
+        return None
 
 
 class Keyring:
@@ -86,7 +109,7 @@ class Keyring:
         self._sweep: asyncio.TimerHandle | None = None
         name, secret = secrets.installation_key(key=master_key)
         for_ever = float("inf")
-        self._own = Key(name, None, AESGCM(secret), for_ever, for_ever)
+        self._own = opened(name, None, secret, fresh=for_ever, kept=for_ever)
 
     def tell(self, workflow_id: str, workspace_id: UUID) -> None:
         """Say whose a workflow is, before its first payload is written."""
@@ -133,10 +156,9 @@ class Keyring:
         self._keys.pop(workspace_id, None)
 
     async def _looked_up(self, workflow_id: str) -> UUID:
-        try:
-            execution_id = UUID(workflow_id.removeprefix(PREFIX))
-        except ValueError as error:
-            raise KeyGone("this workflow is no execution of ours") from error
+        execution_id = execution_of(workflow_id)
+        if execution_id is None:
+            raise KeyGone("this workflow is no execution of ours")
         async with self._database.door() as session:
             found = await doors.execution(session, execution_id)
         if found is None:
@@ -167,8 +189,8 @@ class Keyring:
                 raise
             return known
         now = monotonic()
-        cipher = AESGCM(found.key)
-        key = Key(found.id.hex, found.workspace_id, cipher, now + self._fresh, now + self._stale)
+        until = {"fresh": now + self._fresh, "kept": now + self._stale}
+        key = opened(found.id.hex, found.workspace_id, found.key, **until)
         # What writes also reads: the run that is written next is read by this process, too.
         places: tuple[Name, ...] = (name, key.name)
         for place in places:

@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowContinuedAsNewError,
@@ -30,6 +32,8 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients import payloads
+from activities.clients.blobs import LARGEST, TooLarge
+from activities.clients.keyring import PREFIX
 from db import starts
 from db.session import Database
 from db.starts import Start
@@ -39,13 +43,8 @@ from workflows.graph import one_line
 from workflows.messages import ExecutionInput, ExecutionResult, Heard
 
 RPC_TIMEOUT = timedelta(seconds=5)
-PREFIX = "execution-"
-TOO_MUCH = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.RESOURCE_EXHAUSTED)
-"""What Temporal says to more than it takes, and also to other things."""
 BEHIND = 4
 """How many runs of a workspace start while one that waits behind them does."""
-START_CAP = 2 * 1024 * 1024 - 4096
-"""Bytes of the first event's input that Temporal takes."""
 TOO_LARGE = (
     "The trigger's data and the graph together have {size:,} bytes; a run begins with at most {cap:,}. "
     "Send less, or keep large texts out of the nodes."
@@ -121,10 +120,9 @@ async def begin(
         )
     except WorkflowAlreadyStartedError as error:
         return error.run_id
-    except RPCError as error:
-        if error.status in TOO_MUCH and (size := len(given.model_dump_json())) > START_CAP:
-            raise NotStartable("input_too_large", TOO_LARGE.format(size=size, cap=START_CAP)) from error
-        raise
+    except TooLarge as error:
+        size = len(given.model_dump_json())
+        raise NotStartable("input_too_large", TOO_LARGE.format(size=size, cap=LARGEST)) from error
     return handle.result_run_id or handle.first_execution_run_id
 
 
@@ -172,6 +170,20 @@ async def ending(temporal: Client, execution_id: UUID) -> Ending | None:
     return Ending("completed", reason, result.output)
 
 
+async def is_known(temporal: Client, execution_id: UUID) -> bool:
+    """Tell whether Temporal has a run of an execution, open or closed. Raises as `start` in an outage."""
+    # Raw: the client's own `describe` raises on a run that the server's pause holds.
+    request = DescribeWorkflowExecutionRequest(
+        namespace=temporal.namespace,
+        execution=WorkflowExecution(workflow_id=workflow_id_of(execution_id)),
+    )
+    try:
+        await temporal.workflow_service.describe_workflow_execution(request, timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        return unless_not_found(error)
+    return True
+
+
 def unless_not_found(error: RPCError) -> bool:
     """Answer False for a run that is not there; anything else is an outage."""
     if error.status != RPCStatusCode.NOT_FOUND:
@@ -182,14 +194,6 @@ def unless_not_found(error: RPCError) -> bool:
 def workflow_id_of(execution_id: UUID) -> str:
     """Name an execution's Temporal workflow."""
     return f"{PREFIX}{execution_id}"
-
-
-def execution_of(workflow_id: str) -> UUID | None:
-    """Read the execution out of a workflow's name; None for workflows that are not executions."""
-    try:
-        return UUID(workflow_id.removeprefix(PREFIX)) if workflow_id.startswith(PREFIX) else None
-    except ValueError:
-        return None
 
 
 def turn(order: Start) -> Priority:

@@ -20,7 +20,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.clients.callbacks import WATCHED
-from activities.clients.runs import execution_of, workflow_id_of
+from activities.clients.keyring import execution_of
+from activities.clients.runs import workflow_id_of
+from api.mirror.claims import bring_in
 from api.mirror.decoding import decode, time_of
 from api.mirror.events import Event
 from db.doors import Seen
@@ -133,7 +135,8 @@ class Histories:
                 return
 
     async def decode(self, events: list[HistoryEvent]) -> list[Event]:
-        """Decode those that the projection reads."""
+        """Decode those that the projection reads; what is large is fetched for all of them at once."""
+        await bring_in(events, self._client.data_converter)
         read = [await decode(event, self._client.data_converter) for event in events]
         return [event for event in read if event is not None]
 

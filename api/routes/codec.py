@@ -5,6 +5,7 @@ never encrypts. A browser is known by the cookie of /codec/login, everybody else
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -14,7 +15,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from temporalio.api.common.v1 import Payload, Payloads
 
 from activities.clients.keyring import NoKey
-from activities.clients.payloads import Unreadable, is_sealed, key_name, unseal
+from activities.clients.payloads import Codec, Unreadable, is_ours, key_name
 from api import auth, errors, logins
 from api.auth import Caller
 from api.deps import OurPlatform, Platform
@@ -28,6 +29,8 @@ router = APIRouter(include_in_schema=False)
 SCOPE = "codec:decode"
 MOST = 200
 """Payloads in a request."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Of an answer, about: a claim is short, and what it stands for is not. The rest comes back as it was."""
 OURS = ("same-origin", "none")
 """How a browser says that a request comes from our own page, or was typed."""
 WRONG = "This is no API key that may decode payloads: it needs the scope codec:decode."
@@ -38,7 +41,7 @@ async def payloads_decode(request: Request, platform: OurPlatform) -> Response:
     """Decode what is the caller's workspace's; the rest comes back as it was."""
     reader = await _reader(request, platform)
     asked = _taken(request, platform, reader)
-    answer = [await _decoded(platform, reader, payload) for payload in asked.payloads]
+    answer = await _decoded(platform, reader, asked.payloads)
     opened = sum(new is not old for new, old in zip(answer, asked.payloads, strict=True))
     log.info(
         "payloads decoded",
@@ -178,14 +181,26 @@ def _parsed(body: Any) -> Payloads:
         raise errors.Invalid("These are no payloads.", errors=[detail]) from error
 
 
-async def _decoded(platform: Platform, reader: Caller, payload: Payload) -> Payload:
-    if not is_sealed(payload):
+async def _decoded(platform: Platform, reader: Caller, asked: Sequence[Payload]) -> list[Payload]:
+    answer: list[Payload] = []
+    left = MOST_BYTES
+    for payload in asked:
+        answer.append(await _opened(platform, reader, payload) if left > 0 else payload)
+        left -= len(answer[-1].data)
+    return answer
+
+
+async def _opened(platform: Platform, reader: Caller, payload: Payload) -> Payload:
+    if not is_ours(payload):
         return payload
     try:
         key = await platform.keyring.reading(key_name(payload))
-        return unseal(payload, key) if key.workspace_id == reader.workspace_id else payload
+        if key.workspace_id != reader.workspace_id:
+            return payload
+        (opened,) = await Codec(platform.keyring, platform.blobs).decode([payload])
     except (NoKey, Unreadable):
         return payload
+    return opened
 
 
 def _html(content: str, status: int = 200) -> Response:

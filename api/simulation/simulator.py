@@ -26,8 +26,8 @@ from activities.clients.runs import workflow_id_of
 from api.mirror.events import Event, RunEnded
 from api.mirror.history import Histories, UnknownRun
 from api.simulation.script import COMMANDS, Course, Scripted
-from workflows.messages import ExecutionInput, Heard
-from workflows.simulation import LONGEST_DAYS, MEMO, Plan
+from workflows.messages import SIMULATION, ExecutionInput, Heard
+from workflows.simulation import LONGEST_DAYS, Plan
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ class Simulator:
             given,
             id=workflow_id_of(given.execution_id),
             task_queue=self._task_queue,
-            memo={MEMO: plan},
+            memo={SIMULATION: plan},
             rpc_timeout=RPC_TIMEOUT,
         )
         course = Course(run_ids=[handle.first_execution_run_id or handle.result_run_id or ""])

@@ -13,7 +13,7 @@ from db.models.executions import (
 )
 from db.models.iam import ApiKey, IdempotencyKey, OAuthCredential, User, Workspace, WorkspaceMember
 from db.models.leads import Lead, LeadEvent, LeadFieldData
-from db.models.payloads import PayloadKey
+from db.models.payloads import PayloadBlob, PayloadKey
 from db.models.webhooks import WebhookDelivery, WebhookEndpoint
 from db.models.workflows import FormField, Workflow, WorkflowEdge, WorkflowHook, WorkflowNode, WorkflowVersion
 
@@ -31,6 +31,7 @@ __all__ = [
     "LeadFieldData",
     "MirrorCursor",
     "OAuthCredential",
+    "PayloadBlob",
     "PayloadKey",
     "Subscription",
     "SubscriptionPlan",

@@ -1,13 +1,13 @@
-"""The keys of what Temporal keeps (ADR 0020)."""
+"""What Temporal keeps of runs: the keys that it lies under, and what is too large for it (ADR 0020, 0023)."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Index, PrimaryKeyConstraint, text
+from sqlalchemy import CheckConstraint, Index, PrimaryKeyConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
-from db.models.base import Base, Created, door_index, of_workspace
+from db.models.base import Base, Created, door_index, of_workspace, parent
 
 
 class PayloadKey(Created, Base):
@@ -27,3 +27,20 @@ class PayloadKey(Created, Base):
     id: Mapped[UUID] = mapped_column(default=uuid7)
     key_sealed: Mapped[bytes]
     retired_at: Mapped[datetime | None]
+
+
+class PayloadBlob(Created, Base):
+    """A payload that is too large for a history, as it is encrypted; it goes with its execution."""
+
+    __tablename__ = "payload_blobs"
+    __table_args__ = (
+        PrimaryKeyConstraint("workspace_id", "execution_id", "address"),
+        parent("execution_id", "workflow_executions"),
+        CheckConstraint("octet_length(address) = 32", name="address"),
+    )
+
+    workspace_id: Mapped[UUID]
+    execution_id: Mapped[UUID]
+    address: Mapped[bytes]
+    """A hash of what it says, keyed; Temporal keeps it in its place."""
+    content: Mapped[bytes]

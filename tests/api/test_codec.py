@@ -1,5 +1,6 @@
 """K5: the codec server decodes, for who may, what is their workspace's, and nothing else."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -7,17 +8,21 @@ from uuid import UUID
 import httpx
 import pytest
 from fastapi import FastAPI
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
+from sqlalchemy import text
+from temporalio.api.common.v1 import Payloads
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import WorkflowSerializationContext
 
-from activities.clients import payloads
+from activities.clients import blobs, payloads
+from activities.clients.blobs import Blobs, is_claim
 from activities.clients.keyring import Keyring
 from api import logins
 from api.allowance import Allowance
 from api.app import Config, create_app
+from api.routes import codec
 from db.session import Database
-from tests.api.conftest import BASE, KEY, Recorder, Tenant, key, speaking
+from tests.api.conftest import BASE, KEY, Publish, Recorder, Tenant, key, speaking
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +70,33 @@ async def test_a_workspaces_own_payloads_are_decoded_and_anybody_elses_come_back
     mixed = {"payloads": mine["payloads"] + theirs["payloads"] + PLAIN["payloads"]}
     read = (await decode(acme.client, mixed)).json()["payloads"]
     assert read == [*PLAIN["payloads"], *theirs["payloads"], *PLAIN["payloads"]]
+
+
+async def test_a_large_payload_is_fetched_for_its_own_workspace_alone(
+    database: Database, acme: Tenant, rival: Tenant, publish: Publish
+):
+    form = await publish()
+    ordered = await acme.client.post(f"/v1/workflows/{form.workflow_id}/executions", json={})
+    run = f"execution-{ordered.json()['id']}"
+    converter = payloads.converter(Keyring(database, KEY), Blobs(database))
+    told = [os.urandom(100_000).hex() for _ in range(2)]
+    made = await converter.with_context(WorkflowSerializationContext("default", run)).encode(told)
+    claims = {"payloads": [MessageToDict(payload) for payload in made]}
+    assert all(map(is_claim, made))
+
+    read = (await decode(acme.client, claims)).json()
+    assert ParseDict(read, Payloads()).payloads[:] == converter.payload_converter.to_payloads(told)
+    assert (await decode(rival.client, claims)).json() == claims
+    # A short question has no endless answer: what is beyond comes back as it was.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "MOST_BYTES", 150_000)
+        first, second = (await decode(acme.client, claims)).json()["payloads"]
+    assert (first, second) == (read["payloads"][0], claims["payloads"][1])
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(text("DELETE FROM payload_blobs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blobs, "SECONDS", 0.0)
+        assert (await decode(acme.client, claims)).json() == claims
 
 
 async def test_what_no_key_opens_comes_back_as_it_was(acme: Tenant, write):

@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from activities.clients import temporal
-from activities.clients.keyring import FRESH
-from activities.clients.runs import execution_of
+from activities.clients.keyring import FRESH, execution_of
 from api.mirror.follower import Follower
 from api.mirror.history import Histories
 from db import doors

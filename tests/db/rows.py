@@ -50,6 +50,7 @@ async def fill(database: Database, place: Place) -> None:
         [
             *(step, m.Effect(**run, node_id="n", visit=1, effect="mail")),
             m.MirrorCursor(**run, run_id="r"),
+            m.PayloadBlob(**run, address=bytes(32), content=b"c"),
             m.WebhookDelivery(
                 **run,
                 webhook_endpoint_id=endpoint.id,

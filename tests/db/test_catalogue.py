@@ -34,7 +34,7 @@ def test_all_tables_but_three_belong_to_a_workspace(catalogue: psycopg.Connectio
     tables = {row[1] for row in catalogue.execute(TABLES)}
     tenant = {row[1] for row in catalogue.execute(TENANT)}
     assert tables - tenant == GLOBAL
-    assert len([name for name in tenant if not name.startswith("execution_logs_")]) == 26
+    assert len([name for name in tenant if not name.startswith("execution_logs_")]) == 27
     assert {name for name in tables if not name.startswith("execution_logs_")} == set(Base.metadata.tables)
 
 

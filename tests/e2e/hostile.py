@@ -5,6 +5,7 @@ This file is written into `activities/nodes/` as it stands: it imports only what
 
 import asyncio
 import datetime
+import os
 import time
 from typing import Any
 
@@ -126,6 +127,8 @@ async def run(step: Step, world: World) -> Outcome:
         time.sleep(2.5)  # noqa: ASYNC251 - that is the point
     if how.startswith("weighs "):
         return Outcome(output="x" * int(how.removeprefix("weighs ")))
+    if how.startswith("scrambles "):
+        return Outcome(output=os.urandom(int(how.removeprefix("scrambles ")) // 2).hex())
     given: Outcome = GIVEN[how]() if how in GIVEN else Outcome(output=how)
     return given
 

@@ -15,6 +15,7 @@ from temporalio.client import Client as TemporalClient
 
 import worker
 from activities.clients import addresses, histories, http, payloads, temporal
+from activities.clients.blobs import Blobs
 from activities.clients.callbacks import Callbacks
 from activities.clients.keyring import Keyring
 from activities.interceptors import MirrorInterceptor
@@ -51,6 +52,7 @@ class House:
     public: httpx.AsyncClient
     database: Database
     keyring: Keyring
+    blobs: Blobs
     temporal: TemporalClient
     world: World
     mirror: Mirror
@@ -144,7 +146,7 @@ class House:
         """Return an execution's history as JSON, decoded as by `flowtrack decode`."""
         handle = self.temporal.get_workflow_handle(f"execution-{execution_id}")
         written = json.loads((await handle.fetch_history()).to_json())
-        return await histories.decoded(written, histories.opener(self.keyring))
+        return await histories.decoded(written, histories.opener(self.keyring, self.blobs))
 
     async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         """Read rows as the app's role sees them in this workspace."""
@@ -208,7 +210,8 @@ async def built(
         interceptor, metrics = MirrorInterceptor(database), Metrics()
         watching = [traced.interceptor] if traced else []
         keyring = Keyring(database, MASTER_KEY)
-        converter = payloads.converter(keyring) if encrypts else temporal.PLAIN
+        blobs = Blobs(database, metrics.registry)
+        converter = payloads.converter(keyring, blobs) if encrypts else temporal.PLAIN
         client = await temporal.connect(
             temporal_address, interceptors=[interceptor, *watching], data_converter=converter
         )
@@ -229,7 +232,9 @@ async def built(
         await stack.enter_async_context(interceptor.sending())
         working = worker.hosting(client, world, runs=hosts) if hosts else worker.running(client, world)
         await stack.enter_async_context(working)
-        imagined = await temporal.connect(temporal_address, SIMULATIONS, data_converter=converter)
+        imagined = await temporal.connect(
+            temporal_address, SIMULATIONS, data_converter=payloads.inside(converter)
+        )
         await stack.enter_async_context(worker.simulating(imagined, task_queue=task_queue))
         config = app.Config(
             master_key=MASTER_KEY,
@@ -255,6 +260,7 @@ async def built(
             closed=mirror.closed,
             hub=hub,
             keyring=keyring,
+            blobs=blobs,
         )
         await stack.enter_async_context(application.router.lifespan_context(application))
         Callbacks(await stack.enter_async_context(served(application)), MASTER_KEY).attach(client)
@@ -268,6 +274,7 @@ async def built(
             public=public,
             database=database,
             keyring=keyring,
+            blobs=blobs,
             temporal=client,
             world=world,
             mirror=mirror,

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from activities.clients import payloads, temporal
+from activities.clients.blobs import Blobs
 from activities.clients.keyring import Keyring
 from api.mirror.mirror import Mirror
 from db.session import Database
@@ -133,7 +134,7 @@ async def rows_equal_history(machine: Machine) -> None:
     database = Database(url, pool_size=2)
     try:
         key = base64.b64decode(machine.environment()["FLOWTRACK_MASTER_KEY"])
-        converter = payloads.converter(Keyring(database, key))
+        converter = payloads.converter(Keyring(database, key), Blobs(database))
         client = await temporal.connect(machine.card["temporal_address"], data_converter=converter)
         mirror = Mirror(client, database, database_url=url)
         ended = "SELECT id, temporal_run_id FROM workflow_executions WHERE status = ANY(%s) ORDER BY id"

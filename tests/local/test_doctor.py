@@ -203,6 +203,8 @@ def test_workers_that_get_no_runs_are_found(mine: str, current: str, remedy: str
         (doctor.outbox("starts", 3, 1200, remedy="r"), Level.FAIL),
         (doctor.doubts(1), Level.WARN),
         (doctor.mirror(1), Level.FAIL),
+        (doctor.large_payloads(3, 200_000), Level.OK),
+        (doctor.large_payloads(9_000, 20 * 2**30), Level.WARN),
         (doctor.stuck([("e", "idle", "look")]), Level.WARN),
         (doctor.callbacks(None), Level.WARN),
         (doctor.master_key(False), Level.FAIL),
