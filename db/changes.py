@@ -85,7 +85,7 @@ WRITE = f"""
             AND f.field_key = given.field_key
         WHERE EXISTS (SELECT FROM key)
         ON CONFLICT (workspace_id, lead_id, form_field_id)
-            DO UPDATE SET value = excluded.value, updated_at = now()),
+            DO UPDATE SET value = excluded.value),
     told AS ({leads.INTO_EVENTS} SELECT {leads.EVENT} FROM key WHERE %(is_told)s)
     SELECT 1 FROM key
 """
