@@ -143,9 +143,9 @@ async def test_a_run_that_was_given_much_continues_as_new_with_all_of_it(
 
     assert ended["status"] == "completed"
     assert (await house.logs(run))[1]["message"] == " ".join(["200000"] * many)
-    first = (await house.rows("SELECT run_id FROM execution_logs WHERE message = 'Run started'"))[0]["run_id"]
-    before = house.temporal.get_workflow_handle(f"execution-{run}", run_id=first)
     after = house.temporal.get_workflow_handle(f"execution-{run}")
+    first = (await after.describe()).raw_description.workflow_execution_info.first_run_id
+    before = house.temporal.get_workflow_handle(f"execution-{run}", run_id=first)
     # A mirror that comes to it later asks once for all that it reads, and not for what it does not.
     history = (await before.fetch_history()).events
     converter = payloads.converter(house.keyring, Blobs(house.database))
@@ -226,7 +226,7 @@ async def test_what_was_stored_by_a_process_that_died_before_it_told_temporal_is
     await house.expect_rebuildable()
     house.seen.remove(run)
     await forgotten(house, run, admin)
-    assert (await Upkeep(house.world).tidy())["runs_without_history"] == 1
+    assert (await Upkeep(house.world).tidy())["large_payloads_of_runs"] == 1
     assert await house.rows("SELECT 1 FROM payload_blobs") == []
     assert len((await house.steps(run))["made"]["output_data"]) == 200_000
 

@@ -35,14 +35,9 @@ def test_a_worker_killed_between_sending_a_mail_and_noting_it_sends_no_second_on
     workflow = machine.workflow("In doubt", graphs.resting(1, "PT3S"))
     machine.rough.add(workflow["id"])
     execution_id = machine.accepted(workflow, "doubt@example.com")
-    machine.waits(execution_id)
-    before = len(machine.mails())
-    with psycopg.connect(machine.card["database_url"]) as lock:
-        # The note on a mail is one transaction with its usage event, which cannot be written now.
-        lock.execute("LOCK TABLE usage_events IN SHARE MODE")
-        until(lambda: len(machine.mails()) == before + 1, "the mail is sent")
-        killed = machine.kill("worker")
-    machine.wait_until_back("worker", killed)
+    with killed_at_its_note(machine, execution_id) as before:
+        # PostgreSQL has the note, and gives it up when it has waited for long enough.
+        until(lambda: not machine.rows("SELECT 1 FROM pg_locks WHERE NOT granted"), "nobody waits")
 
     (run,) = machine.ended(execution_id)
 
@@ -50,6 +45,34 @@ def test_a_worker_killed_between_sending_a_mail_and_noting_it_sends_no_second_on
     assert (run["status"], run["status_reason"]) == ("failed", "node_failed")
     assert machine.steps(execution_id)["greet"]["error"]["type"] == "outcome_unknown"
     assert len(machine.mails()) == before + 1
+
+
+def test_a_note_on_a_mail_that_postgresql_has_is_written_though_its_worker_was_killed(machine: Machine):
+    workflow = machine.workflow("Noted", graphs.resting(1, "PT3S"))
+    machine.rough.add(workflow["id"])
+    execution_id = machine.accepted(workflow, "noted@example.com")
+    with killed_at_its_note(machine, execution_id):
+        pass
+
+    machine.completed(execution_id)
+
+    sent = [mail["subject"] for mail in machine.mails() if mail["to"] == ["noted@example.com"]]
+    assert sent == ["Hello noted@example.com", "Still there?"]
+
+
+@contextmanager
+def killed_at_its_note(machine: Machine, execution_id: str) -> Iterator[int]:
+    """Kill the worker when its mail is sent and PostgreSQL cannot write the note; give the mails before."""
+    machine.waits(execution_id)
+    before = len(machine.mails())
+    with psycopg.connect(machine.card["database_url"]) as lock:
+        # The note on a mail is one message with its usage event, which cannot be written now.
+        lock.execute("LOCK TABLE usage_events IN SHARE MODE")
+        until(lambda: len(machine.mails()) == before + 1, "the mail is sent")
+        until(lambda: machine.rows("SELECT 1 FROM pg_locks WHERE NOT granted"), "the note waits")
+        killed = machine.kill("worker")
+        yield before
+    machine.wait_until_back("worker", killed)
 
 
 def test_an_api_killed_between_commit_and_start_starts_the_run_after_all(machine: Machine):
