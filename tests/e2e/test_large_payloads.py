@@ -26,6 +26,7 @@ from activities.clients.payloads import Missing
 from activities.interceptors import MirrorInterceptor
 from activities.upkeep import Upkeep
 from api.mirror import claims
+from db.session import Database
 from local import postgres
 from tests.budgets.counting import transactions
 from tests.e2e.graphs import chain, node
@@ -129,7 +130,7 @@ async def test_a_run_with_large_data_completes_and_its_history_holds_none_of_it(
 
 
 async def test_a_run_that_was_given_much_continues_as_new_with_all_of_it(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: House, database: Database, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(room, "GROWN", 4 * 1024 * 1024)
     many = 24
@@ -148,10 +149,9 @@ async def test_a_run_that_was_given_much_continues_as_new_with_all_of_it(
     before = house.temporal.get_workflow_handle(f"execution-{run}", run_id=first)
     # A mirror that comes to it later asks once for all that it reads, and not for what it does not.
     history = (await before.fetch_history()).events
-    converter = payloads.converter(house.keyring, Blobs(house.database))
-    # Once a minute a key is looked at again, whatever is read.
-    await house.keyring.current(house.workspace_id)
-    with transactions(house.database) as noted:
+    # By a pool of its own: in the house's the dispatcher goes on, and keys are looked at once a minute.
+    converter = payloads.converter(house.keyring, Blobs(database))
+    with transactions(database) as noted:
         await claims.bring_in(history, converter)
     held = [
         payload for event in history for payload in claims.payloads_of(event) if payloads.is_ours(payload)
