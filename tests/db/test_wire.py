@@ -197,12 +197,17 @@ async def test_a_cancelled_message_is_undone_and_its_connection_is_clean(databas
 async def test_connections_that_died_in_the_pool_are_replaced_unnoticed(
     database: Database, here: Place, admin_url: str
 ):
-    async def look() -> None:
-        await database.at_once(here.workspace_id, ("SELECT pg_sleep(0.1)", {}))
+    async def look() -> int:
+        # It takes its time, so that each of them has a connection of its own.
+        found = await database.at_once(here.workspace_id, ("SELECT pg_backend_pid(), pg_sleep(0.1)", {}))
+        pid: int = found[0][0][0]
+        return pid
 
-    await asyncio.gather(*(look() for _ in range(5)))
+    before = await asyncio.gather(*(look() for _ in range(5)))
     await ended(admin_url, "")
-    await asyncio.gather(*(look() for _ in range(5)))
+    after = await asyncio.gather(*(look() for _ in range(5)))
+    assert (len(set(before)), len(set(after))) == (5, 5)
+    assert set(before).isdisjoint(after)
 
 
 async def test_a_connection_that_dies_under_a_message_is_an_outage(
