@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from uuid import UUID
 
 import structlog
 from fastapi import FastAPI
@@ -34,6 +33,7 @@ from api.simulation.simulator import Simulator
 from api.starter import Starter
 from api.stuck import Detector
 from api.traffic import Traffic
+from db.mirrors import Hint
 from db.session import Database
 from settings import Settings
 from telemetry import numbers
@@ -78,7 +78,6 @@ async def connected(
     namespace: str,
     converter: DataConverter,
     *,
-    callbacks: Callbacks | None = None,
     traced: Traces | None = None,
 ) -> Client:
     """Connect to a namespace when it is first needed: without Temporal the API still takes forms."""
@@ -90,7 +89,6 @@ async def connected(
         interceptors=[traced.interceptor] if traced else [],
         lazy=True,
         data_converter=converter,
-        callbacks=callbacks,
     )
 
 
@@ -112,8 +110,8 @@ def configured(settings: Settings, name: str) -> app.Config:
 class Host:
     """Carries runs out where they start, as long as there is room: nobody has to hand them to a worker."""
 
-    def __init__(self, settings: Settings, tell: Callable[[UUID, str], None], traced: Traces | None) -> None:
-        """Prepare; the mirror beside it is told which run moved on, and in which of Temporal's runs."""
+    def __init__(self, settings: Settings, tell: Callable[[Hint], None], traced: Traces | None) -> None:
+        """Prepare; the mirror beside it is told which runs moved on."""
         self._settings, self._traced, self._tell = settings, traced, tell
         self.metrics = WorkerMetrics()
         self._client: Client | None = None
@@ -155,11 +153,8 @@ async def serve(settings: Settings, core: Core, traced: Traces | None) -> None:
             Keyring(pools.beside, settings.master_key_bytes),
             Blobs(pools.beside, metrics.registry),
         )
-        converter, url = payloads.converter(keyring, large), settings.closes_url
-        callbacks = Callbacks(url, settings.master_key_bytes) if url else None
-        client = await connected(
-            settings, settings.temporal_namespace, converter, callbacks=callbacks, traced=traced
-        )
+        converter = payloads.converter(keyring, large)
+        client = await connected(settings, settings.temporal_namespace, converter, traced=traced)
         imagined = await connected(settings, settings.simulation_namespace, payloads.inside(converter))
         hub, host, application = assembled(
             settings, pools, client, imagined, keyring=keyring, large=large, metrics=metrics, traced=traced
@@ -186,11 +181,17 @@ def assembled(
     name = f"{socket.gethostname()}:{os.getpid()}"
     config, beside, traffic = configured(settings, name), pools.beside, Traffic()
     queue = config.task_queue
-    pace = Pace(sweep=settings.mirror_sweep_seconds)
+    pace, url = Pace(sweep=settings.mirror_sweep_seconds), settings.closes_url
     mirror = Mirror(
-        client, beside, database_url=settings.database_url, pace=pace, traffic=traffic, metrics=metrics
+        client,
+        beside,
+        database_url=settings.database_url,
+        pace=pace,
+        traffic=traffic,
+        metrics=metrics,
+        callbacks=Callbacks(client, url, settings.master_key_bytes) if url else None,
     )
-    host = Host(settings, lambda execution_id, run_id: mirror.hint(execution_id, run_id=run_id), traced)
+    host = Host(settings, mirror.told, traced)
     starter = Starter(
         beside,
         client,

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from uuid import UUID
 
 import structlog
 from temporalio import workflow
@@ -42,7 +41,6 @@ from activities.begin import Begin
 from activities.clients import addresses, http, payloads, schedules, smtp, temporal
 from activities.clients.addresses import Destination
 from activities.clients.blobs import Blobs
-from activities.clients.callbacks import Callbacks
 from activities.clients.keyring import Keyring
 from activities.clients.limits import QUEUES
 from activities.clients.payloads import HandedOver
@@ -56,6 +54,7 @@ from activities.simulation import SimulatedSteps, SimulationInterceptor
 from activities.steps import Steps
 from activities.upkeep import Upkeep
 from activities.world import World
+from db.mirrors import Hint
 from db.session import Database
 from settings import Settings
 from telemetry import numbers, traces
@@ -152,7 +151,7 @@ class _Sandboxed(WorkflowInstance):
         completion = self._inside.activate(act)
         if any(job.HasField("remove_from_cache") for job in act.jobs):
             if self._is_over:
-                self._hint(soon=True)
+                self._hint(is_over=True)
             return completion
         commands = completion.successful.commands
         names = [command.WhichOneof("variant") for command in commands]
@@ -176,9 +175,9 @@ class _Sandboxed(WorkflowInstance):
             self._is_told = not ends
         return completion
 
-    def _hint(self, *, soon: bool) -> None:
+    def _hint(self, *, soon: bool = True, is_over: bool = False) -> None:
         if self._tell is not None:
-            self._tell(self._workflow_id, self._run_id, soon=soon)
+            self._tell(self._workflow_id, self._run_id, soon=soon, is_over=is_over)
 
     def get_info(self) -> workflow.Info:
         return self._inside.get_info()
@@ -395,14 +394,13 @@ async def connected(
     *,
     traced: Traces | None = None,
     metrics: Metrics | None = None,
-    tell: Callable[[UUID, str], None] | None = None,
+    tell: Callable[[Hint], None] | None = None,
 ) -> AsyncIterator[tuple[Client, World]]:
     """Open everything that the settings point to, and close it again; `tell` is a mirror in this process."""
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     metrics = metrics or Metrics()
     metrics.watch(database.engine, size=settings.database_pool_size)
     mirror = MirrorInterceptor(database, metrics, tell=tell)
-    url = settings.closes_url
     client = await temporal.connect(
         settings.temporal_address,
         settings.temporal_namespace,
@@ -412,7 +410,6 @@ async def connected(
         data_converter=payloads.converter(
             Keyring(database, settings.master_key_bytes), Blobs(database, metrics.registry)
         ),
-        callbacks=Callbacks(url, settings.master_key_bytes) if url else None,
     )
     mailer, caller = mail_client(settings.smtp_url), http.Client(destinations(settings))
     world = World(

@@ -60,13 +60,13 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         database: Database,
         metrics: Metrics | None = None,
         *,
-        tell: Callable[[UUID, str], None] | None = None,
+        tell: Callable[[Hint], None] | None = None,
     ) -> None:
         """Prepare; hints go to `tell` where the mirror is in this very process."""
         self._database = database
         self._tell = tell
         self.metrics = metrics or Metrics()
-        self._hints: dict[Hint, None] = {}
+        self._hints: dict[Hint, Hint] = {}
         self._later: dict[Hint, asyncio.TimerHandle] = {}
         self._attempts: deque[tuple[UUID, dict[str, Any]]] = deque(maxlen=MOST)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,7 +83,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         given.unsafe_extern_functions[HINT] = self.hint
         return None
 
-    def hint(self, workflow_id: str, run_id: str, *, soon: bool = True) -> None:
+    def hint(self, workflow_id: str, run_id: str, *, soon: bool = True, is_over: bool = False) -> None:
         """Note that a run moves on; called from the threads that workflows run on.
 
         History grows with the end of a workflow task. To look before that costs a read and finds nothing, so
@@ -93,7 +93,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
             return
         with suppress(ValueError, RuntimeError):
             execution_id = UUID(workflow_id.removeprefix(PREFIX))
-            hint = Hint(execution_id, run_id)
+            hint = Hint(execution_id, run_id, is_over)
             self._loop.call_soon_threadsafe(self._note if soon else self._postpone, hint)
 
     def _note(self, hint: Hint) -> None:
@@ -101,7 +101,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         if later is not None:
             later.cancel()
         if len(self._hints) < MOST:
-            self._hints[hint] = None
+            self._hints[hint] = hint
             self._news.set()
 
     def _postpone(self, hint: Hint) -> None:
@@ -152,7 +152,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
         attempts = list(self._attempts)
         self._attempts.clear()
         try:
-            await self._send_hints(list(hints))
+            await self._send_hints(list(hints.values()))
             while attempts:
                 await self._send_attempts(attempts)
         except (OSError, PoolTimeout, DBAPIError):
@@ -167,10 +167,9 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     async def _send_hints(self, hints: list[Hint]) -> None:
         if self._tell is not None:
             for hint in hints:
-                self._tell(hint.execution_id, hint.run_id)
+                self._tell(hint)
         elif hints:
-            async with self._database.door() as session:
-                await mirrors.hint(session, hints)
+            await mirrors.hint(self._database.single_door(), hints)
 
     async def _send_attempts(self, attempts: list[tuple[UUID, dict[str, Any]]]) -> None:
         """Send, and take from the list, those of the first one's workspace."""

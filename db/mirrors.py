@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import listening, steps
 from db.models import MirrorCursor
-from db.session import fetch, to_json
+from db.session import Single, fetch, to_json
 
 CHANNEL = "flowtrack_hints"
-"""Where workers say that an execution moved on; the payload is its id and that of its run."""
+"""Where workers say that an execution moved on: its id, that of its run, and `over` at its end."""
+OVER = "over"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Hint:
 
     execution_id: UUID
     run_id: str = ""
+    is_over: bool = field(default=False, compare=False)
+    """Temporal has the run's end: there is nothing to wait for."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,12 @@ async def hold(session: AsyncSession, workspace_id: UUID, execution_id: UUID) ->
 
 
 async def write(
-    session: AsyncSession, workspace_id: UUID, execution_id: UUID, *, old: Position | None, page: Page
+    session: AsyncSession | Single,
+    workspace_id: UUID,
+    execution_id: UUID,
+    *,
+    old: Position | None,
+    page: Page,
 ) -> bool:
     """Move the cursor and write what was read up to it; False, and nothing is written, if it is not at `old`.
 
@@ -189,9 +197,10 @@ async def forget(session: AsyncSession, workspace_id: UUID, execution_id: UUID) 
     )
 
 
-async def hint(session: AsyncSession, hints: Iterable[Hint]) -> None:
-    """Tell every mirror that these executions moved on, once the transaction commits."""
-    given = {"channel": CHANNEL, "hints": [f"{hint.execution_id} {hint.run_id}" for hint in hints]}
+async def hint(session: AsyncSession | Single, hints: Iterable[Hint]) -> None:
+    """Tell every mirror that these executions moved on, once the transaction commits; a door's will do."""
+    told = [f"{hint.execution_id} {hint.run_id} {OVER if hint.is_over else ''}" for hint in hints]
+    given = {"channel": CHANNEL, "hints": told}
     await fetch(session, "SELECT pg_notify(%(channel)s, hint) FROM unnest(%(hints)s::text[]) AS hint", given)
 
 
@@ -202,6 +211,6 @@ async def listen(url: str | URL) -> AsyncGenerator[Hint | None]:
             if payload is None:
                 yield None
                 continue
-            execution_id, _, run_id = payload.partition(" ")
             with suppress(ValueError):
-                yield Hint(UUID(execution_id), run_id)
+                execution_id, run_id, end = payload.split(" ")
+                yield Hint(UUID(execution_id), run_id, end == OVER)

@@ -56,7 +56,7 @@ class Single:
     """Stands where a session may stand, for a statement that is a transaction of its own."""
 
     database: "Database"
-    workspace_id: UUID
+    workspace_id: UUID | None
 
 
 async def fetch(
@@ -68,7 +68,7 @@ async def fetch(
     `%(name)s`; an object is JSON, a list an array.
     """
     if isinstance(session, Single):
-        return (await session.database.at_once(session.workspace_id, (statement, values)))[0]
+        return (await session.database.exchange(session.workspace_id, (statement, values)))[0]
     if session.new or session.dirty or session.deleted:
         await session.flush()
     driver = session.info["driver"]
@@ -140,9 +140,7 @@ class Database:
     @asynccontextmanager
     async def workspace(self, workspace_id: UUID) -> AsyncIterator[AsyncSession]:
         """Open one transaction that sees this workspace and nothing else."""
-        if not isinstance(workspace_id, UUID):
-            raise TypeError("a workspace is named by its UUID")
-        async with self._transaction(workspace_id) as session:
+        async with self._transaction(_named(workspace_id)) as session:
             yield session
 
     @asynccontextmanager
@@ -153,7 +151,11 @@ class Database:
 
     def single(self, workspace_id: UUID) -> Single:
         """Give what lets one statement be a transaction of its own."""
-        return Single(self, workspace_id)
+        return Single(self, _named(workspace_id))
+
+    def single_door(self) -> Single:
+        """Give the same for a statement that sees no workspace."""
+        return Single(self, None)
 
     async def at_once(self, workspace_id: UUID, *statements: Statement) -> list[Rows]:
         """Run statements as one transaction in one message, and return the rows of each.
@@ -161,9 +163,11 @@ class Database:
         There is one wait where a `workspace` has one for each statement and two more, at a fifth of the CPU.
         All of it is committed or nothing is: no decision of ours can come in between.
         """
-        if not isinstance(workspace_id, UUID):
-            raise TypeError("a workspace is named by its UUID")
-        settings = {"workspace_id": str(workspace_id), **self._limits}
+        return await self.exchange(_named(workspace_id), *statements)
+
+    async def exchange(self, workspace_id: UUID | None, *statements: Statement) -> list[Rows]:
+        """Do the same, a door's where no workspace is named."""
+        settings = {"workspace_id": str(workspace_id or ""), **self._limits}
         message = [(SETTINGS, settings), *((text, _given(values)) for text, values in statements)]
         pooled = await self._pooled()
         driver = cast("psycopg.AsyncConnection[Any]", pooled.driver_connection)
@@ -230,6 +234,12 @@ class Database:
             await session.close()
             raise
         return session
+
+
+def _named(workspace_id: UUID) -> UUID:
+    if not isinstance(workspace_id, UUID):
+        raise TypeError("a workspace is named by its UUID")
+    return workspace_id
 
 
 async def _commit(session: AsyncSession) -> None:

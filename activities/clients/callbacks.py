@@ -1,23 +1,27 @@
 """Completion callbacks: Temporal itself tells the API that a run has closed, whoever ended it (ADR 0018).
 
-A callback stands in the request that starts a run. It adds no event and no call; the server POSTs it once for
-each chain of runs. What it says is a hint and nothing more: the mirror reads history.
+It is asked to for the runs that the mirror leaves out of sight while they are open; the others end under its
+eyes. The server POSTs once for each chain of runs. What it says is a hint and nothing more: the mirror reads
+history.
 """
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hmac import compare_digest, digest
 from time import monotonic
-from typing import Any
 from uuid import UUID
 
-from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, StartWorkflowExecutionResponse
+from temporalio.api.common.v1 import WorkflowType
+from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import OnConflictOptions
+from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.clients.keyring import execution_of
+from activities.clients.keyring import PREFIX, execution_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +33,11 @@ CLOSED_AT = "nexus-operation-close-time"
 WATCHED = "ExecutionWorkflow"
 PROBE_AFTER = 600.0
 """Seconds until a server that refused the address is asked again."""
+REQUEST = "flowtrack/closed"
+"""Temporal knows by it that it was asked before; asking again changes nothing and adds no event."""
+NOBODY = "flowtrack-nobody"
+"""No worker polls it: see `_request`."""
+TIMEOUT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
@@ -41,48 +50,61 @@ class Close:
 
 
 class Callbacks:
-    """Has every run that a client starts tell the API of its close, where the server does that."""
+    """Asks Temporal to tell the API of the close of runs that are open, where the server does that."""
 
-    def __init__(self, url: str, master_key: bytes, *, probe_after: float = PROBE_AFTER) -> None:
+    def __init__(
+        self, client: Client, url: str, master_key: bytes, *, probe_after: float = PROBE_AFTER
+    ) -> None:
+        self._client = client
         self._url = f"{url.rstrip('/')}{PATH}"
         self._master_key = master_key
         self._probe_after = probe_after
         self._refused_until = 0.0
         self._is_degraded = False
 
-    def attach(self, client: Client) -> None:
-        """Complete what the client sends: its own methods have no argument for callbacks."""
-        service = client.workflow_service
-        send = service.start_workflow_execution
+    async def ask(self, execution_id: UUID) -> bool:
+        """Ask to be told of an open run's close; False if it has closed. Raises RPCError in an outage.
 
-        async def start(
-            request: StartWorkflowExecutionRequest, **options: Any
-        ) -> StartWorkflowExecutionResponse:
-            if request.workflow_type.name != WATCHED or monotonic() < self._refused_until:
-                return await send(request, **options)
-            self._add(request)
-            try:
-                answer = await send(request, **options)
-            except RPCError as error:
-                if error.status != RPCStatusCode.INVALID_ARGUMENT:
-                    raise
-                return await self._without(send, request, options, error)
-            self._recover()
-            return answer
+        Where the server refuses the address nothing is asked for a while: the sweep finds those closes.
+        """
+        if monotonic() < self._refused_until:
+            return True
+        request = self._request(f"{PREFIX}{execution_id}")
+        try:
+            await self._client.workflow_service.start_workflow_execution(request, retry=True, timeout=TIMEOUT)
+        except RPCError as error:
+            if error.status == RPCStatusCode.ALREADY_EXISTS:
+                return False
+            if error.status != RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            self._refuse(error)
+            return True
+        self._recover()
+        return True
 
-        service.start_workflow_execution = start  # type: ignore[assignment,method-assign] # the only seam
+    def _request(self, workflow_id: str) -> StartWorkflowExecutionRequest:
+        """Build the only request that adds a callback to a run: a start of what is there already.
 
-    def _add(self, request: StartWorkflowExecutionRequest) -> None:
+        Were the run deleted in this very moment, the start would be one that nobody carries out.
+        """
+        request = StartWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_id=workflow_id,
+            workflow_type=WorkflowType(name=WATCHED),
+            task_queue=TaskQueue(name=NOBODY),
+            identity=self._client.identity,
+            request_id=REQUEST,
+            workflow_id_reuse_policy=WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+            workflow_id_conflict_policy=WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+            on_conflict_options=OnConflictOptions(attach_request_id=True, attach_completion_callbacks=True),
+        )
+        request.workflow_execution_timeout.FromTimedelta(timedelta(seconds=1))
         asked = request.completion_callbacks.add().nexus
         asked.url = self._url
-        asked.header.update(signed(self._master_key, request.workflow_id))
+        asked.header.update(signed(self._master_key, workflow_id))
+        return request
 
-    async def _without(
-        self, send: Any, request: StartWorkflowExecutionRequest, options: dict[str, Any], error: RPCError
-    ) -> StartWorkflowExecutionResponse:
-        """Start again without; only if that goes well it was the callback that was refused."""
-        del request.completion_callbacks[:]
-        answer: StartWorkflowExecutionResponse = await send(request, **options)
+    def _refuse(self, error: RPCError) -> None:
         self._refused_until = monotonic() + self._probe_after
         if not self._is_degraded:
             self._is_degraded = True
@@ -90,7 +112,6 @@ class Callbacks:
                 "degraded: closes are found by the sweep; Temporal refuses the API's address",
                 extra={"url": self._url, "reason": error.message},
             )
-        return answer
 
     def _recover(self) -> None:
         if self._is_degraded:

@@ -137,11 +137,11 @@ class Keyring:
         """Return the key of this name. Raises NoKey, DBAPIError."""
         if name == self._own.name:
             return self._own
-        if not NAME.fullmatch(name):
-            raise KeyGone(f"no key is named {name[:40]!r} here")
         key = self._at_hand(name)
         if key is not None:
             return key
+        if not NAME.fullmatch(name):
+            raise KeyGone(f"no key is named {name[:40]!r} here")
         if self._missing.get(name, 0.0) > monotonic():
             raise KeyGone(f"there is no key {name[:40]!r}: its workspace was deleted, or never here")
         return await self._looked_at(name, self._read_named)

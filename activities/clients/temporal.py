@@ -18,8 +18,6 @@ from temporalio.converter import DataConverter
 from temporalio.runtime import Runtime
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConfig
 
-from activities.clients.callbacks import Callbacks
-
 SEARCH_ATTRIBUTES = (
     "FlowTrackWorkspaceId",
     "FlowTrackWorkflowId",
@@ -49,13 +47,9 @@ async def connect(
     data_converter: DataConverter = PLAIN,
     runtime: Runtime | None = None,
     identity: str | None = None,
-    callbacks: Callbacks | None = None,
 ) -> Client:
-    """Connect to a namespace; a lazy client comes up while the server is down, but runs no worker.
-
-    With `callbacks`, executions that it starts tell the API when they close.
-    """
-    client = await Client.connect(
+    """Connect to a namespace; a lazy client comes up while the server is down, but runs no worker."""
+    return await Client.connect(
         address,
         namespace=namespace,
         lazy=lazy,
@@ -68,9 +62,6 @@ async def connect(
         # Between processes of one machine compression costs time and saves nothing.
         grpc_compression=GrpcCompression.NONE if _is_loopback(address) else GrpcCompression.GZIP,
     )
-    if callbacks is not None:
-        callbacks.attach(client)
-    return client
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from api.mirror.events import (
     Slept,
     Started,
     WasReset,
+    Watched,
     Woke,
 )
 from workflows.failures import WITHDRAWN, told_by
@@ -56,8 +57,19 @@ async def _started(event: HistoryEvent, converter: DataConverter) -> Event | Non
     given = await _value(told.input.payloads, converter, ExecutionInput)
     if given is None:
         return None
-    run_id = told.original_execution_run_id
-    return Started(event.event_id, time_of(event.event_time), run_id, told.continued_execution_run_id, given)
+    return Started(
+        event.event_id,
+        time_of(event.event_time),
+        told.original_execution_run_id,
+        told.continued_execution_run_id,
+        given,
+        is_told=bool(told.completion_callbacks),
+    )
+
+
+async def _options_updated(event: HistoryEvent, converter: DataConverter) -> Event | None:
+    told = event.workflow_execution_options_updated_event_attributes
+    return Watched(event.event_id, time_of(event.event_time)) if told.attached_completion_callbacks else None
 
 
 async def _task_failed(event: HistoryEvent, converter: DataConverter) -> Event | None:
@@ -284,6 +296,7 @@ READERS: dict[int, Reader] = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: _commanded,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: _signalled,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: _cancel_asked,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED: _options_updated,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: _run_completed,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: _run_failed,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: _run_timed_out,

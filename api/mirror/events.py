@@ -23,6 +23,8 @@ class Started(Event):
     """The run that wrote this event; a reset copies it under another id."""
     continued_from: str
     input: ExecutionInput
+    is_told: bool = False
+    """Temporal tells the API of the close: it was asked to in the run that this one continues."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class CancelAsked(Event):
     """Somebody asked the run to end."""
 
     cause: str
+
+
+@dataclass(frozen=True)
+class Watched(Event):
+    """Temporal was asked to tell the API of the close."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from uuid import UUID
 
 from psycopg.errors import ForeignKeyViolation
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.contextvars import bind_contextvars
 
 from activities.clients.keyring import KeyGone
@@ -61,8 +60,15 @@ class Look:
     """When it closed, if this look found out."""
     missing: bool = False
     """Temporal has no run of it."""
+    is_told: bool = False
+    """Whoever ends it, Temporal tells of it."""
     has_kin: bool = False
     """It closed, and there may be a run that waits for it, or for which it waited."""
+
+    @property
+    def is_untold(self) -> bool:
+        """Tell whether it is open and its close might go unheard."""
+        return not (self.closed or self.missing or self.is_told)
 
     @property
     def found(self) -> str:
@@ -211,8 +217,12 @@ class Follower:
         track.position = Position(track.projection.run_id, last_event_id)
         if ended is not None and ended.next_run_id:
             track.turn_over(ended.next_run_id)
-        async with self._writing(track) as session:
-            await write(session, track, old)
+        async with self._guarded(track):
+            if track.is_short:
+                await write(self._database.single(track.workspace_id), track, old)
+            else:
+                async with self._database.workspace(track.workspace_id) as session:
+                    await write(session, track, old)
         if events:
             self._metrics.mirrored(events[0].at)
 
@@ -259,7 +269,7 @@ class Follower:
             raise Overtaken
         if ended is not None and ended.next_run_id:
             track.turn_over(ended.next_run_id)
-        async with self._writing(track) as session:
+        async with self._guarded(track), self._database.workspace(track.workspace_id) as session:
             if await mirrors.hold(session, track.workspace_id, execution_id) != known:
                 raise Overtaken
             if await executions.lock(session, track.workspace_id, execution_id) is None:
@@ -273,11 +283,10 @@ class Follower:
         return self._look_of(track, advanced=True)
 
     @asynccontextmanager
-    async def _writing(self, track: Track) -> AsyncIterator[AsyncSession]:
-        """Open a transaction for a track's rows; raises Foreign or Overtaken if they have lost their hold."""
+    async def _guarded(self, track: Track) -> AsyncIterator[None]:
+        """Raise Foreign or Overtaken where a track's rows have lost their hold."""
         try:
-            async with self._database.workspace(track.workspace_id) as session:
-                yield session
+            yield
         except IntegrityError as error:
             async with self._database.door() as session:
                 if await doors.execution(session, track.execution_id) is None:
@@ -320,6 +329,7 @@ class Follower:
             advanced=advanced,
             closed=track.is_over,
             closed_at=ended.at if ended else None,
+            is_told=track.projection.state.is_told,
             has_kin=track.is_over and track.projection.has_kin,
         )
 

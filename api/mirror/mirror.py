@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from activities.clients.callbacks import Callbacks
 from api.metrics import Metrics
 from api.mirror.follower import Follower, Look
 from api.mirror.history import Histories
@@ -23,6 +24,7 @@ from api.mirror.pace import Pace
 from api.mirror.sweep import Sweep
 from api.traffic import Traffic
 from db import mirrors
+from db.mirrors import Hint
 from db.session import Database
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,10 @@ class Mirror:
         traffic: Traffic | None = None,
         verbose: bool = False,
         metrics: Metrics | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
+        """Prepare; without `callbacks` the sweep finds what closes out of sight."""
+        self.callbacks = callbacks
         self._metrics = metrics or Metrics()
         self._traffic = traffic or Traffic()
         self.pace = pace or Pace()
@@ -79,7 +84,15 @@ class Mirror:
         self.follower = Follower(histories, database, verbose=verbose, metrics=self._metrics)
         keep = Keeper(client, database, hint=self.hint)
         self._keep = keep
-        self._sweep = Sweep(self.follower, histories, database, pace=self.pace, hint=self.hint, keep=keep)
+        self._sweep = Sweep(
+            self.follower,
+            histories,
+            database,
+            pace=self.pace,
+            hint=self.hint,
+            keep=keep,
+            ask=self._ask,
+        )
         self._url = database_url
         self._watches: dict[UUID, Watch] = {}
         self._queue: list[tuple[float, UUID]] = []
@@ -88,22 +101,34 @@ class Mirror:
         self._slots = asyncio.Semaphore(self.pace.concurrency)
         self._troubles: set[str] = set()
 
-    def hint(self, execution_id: UUID, *, run_id: str = "", closed_at: datetime | None = None) -> None:
+    def told(self, hint: Hint) -> None:
+        """Hear from a worker that an execution moved on."""
+        self.hint(hint.execution_id, run_id=hint.run_id, is_over=hint.is_over)
+
+    def hint(
+        self,
+        execution_id: UUID,
+        *,
+        run_id: str = "",
+        closed_at: datetime | None = None,
+        is_over: bool = False,
+    ) -> None:
         """Have an execution looked at very soon; call it after everything that may have moved it on.
 
         Who knows in which run, or what closed when, says so: what is mirrored already costs nothing then.
+        Of a run that is over nothing more will be heard: it is looked at now.
         """
         news = News(run_id, closed_at)
         if self._is_known(execution_id, news):
             return
         now, pace = asyncio.get_running_loop().time(), self.pace
-        watch = self._watches.get(execution_id)
+        watch, first = self._watches.get(execution_id), 0.0 if is_over else pace.first
         if watch is None:
-            self._watch(execution_id, now + pace.first)
+            self._watch(execution_id, now + first)
             return
         watch.news = news
-        watch.empty, watch.pause, watch.quiet, watch.is_heard_of = 0, pace.again, now + pace.first, True
-        due = now + (pace.first if watch.is_new else pace.again)
+        watch.empty, watch.pause, watch.quiet, watch.is_heard_of = 0, pace.again, now + first, True
+        due = now + (first if watch.is_new or is_over else pace.again)
         if watch.due > due:
             watch.due, watch.until = due, due + pace.longest
             self._plan(execution_id, watch)
@@ -178,7 +203,7 @@ class Mirror:
     async def _attend(self, execution_id: UUID, watch: Watch) -> None:
         try:
             watch.news = None
-            looked = await self.follower.look(execution_id)
+            looked = await self._look(execution_id, watch)
             if looked.has_kin:
                 await self._keep()
         except Exception as error:
@@ -191,6 +216,19 @@ class Mirror:
             self._note(execution_id, watch, looked)
         finally:
             self._slots.release()
+
+    async def _look(self, execution_id: UUID, watch: Watch) -> Look:
+        """Look; an open run is not let out of sight before Temporal is to tell of its close."""
+        looked = await self.follower.look(execution_id)
+        empty = 0 if looked.advanced else watch.empty + 1
+        is_last = empty >= self.pace.empty_reads or not watch.is_heard_of
+        if is_last and looked.is_untold and not await self._ask(execution_id):
+            return await self.follower.look(execution_id)
+        return looked
+
+    async def _ask(self, execution_id: UUID) -> bool:
+        """Ask Temporal to tell of a run's close; False if it has closed meanwhile."""
+        return self.callbacks is None or await self.callbacks.ask(execution_id)
 
     def _note(self, execution_id: UUID, watch: Watch, looked: Look) -> None:
         watch.empty = 0 if looked.advanced else watch.empty + 1
@@ -219,7 +257,7 @@ class Mirror:
                 async for hint in hints:
                     self._recover("listen")
                     if hint is not None:
-                        self.hint(hint.execution_id, run_id=hint.run_id)
+                        self.told(hint)
                     elif heard_before:
                         self._missed.set()
                     heard_before = True

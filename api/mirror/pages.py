@@ -34,6 +34,11 @@ class Pages:
         self._event, self._ordinal = event, 0
         self._run_id = event.run_id if isinstance(event, Started | WasReset) else run_id
 
+    @property
+    def lines(self) -> int:
+        """Count the log lines that were written since the last call of `take`."""
+        return len(self._changes.logs)
+
     def take(self) -> Changes:
         """Hand over what was written since the last call."""
         changes, self._changes = self._changes, Changes()

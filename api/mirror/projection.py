@@ -21,6 +21,7 @@ from api.mirror.events import (
     Slept,
     Started,
     WasReset,
+    Watched,
     Woke,
 )
 from api.mirror.kept import error_of, kept
@@ -120,8 +121,8 @@ class Projection:
                 self._command(event)
             case Signalled():
                 self._live().hear(event.heard)
-            case CancelAsked():
-                self.state.cancel_cause = event.cause
+            case CancelAsked() | Watched():
+                self._expect_end(event)
             case RunEnded():
                 self._end_run(event)
 
@@ -130,6 +131,7 @@ class Projection:
     def _begin_run(self, event: Started) -> None:
         given = event.input
         self.run_id = event.run_id
+        self.state.is_told = event.is_told
         self._start = given
         # The event is read more than once; the run changes its state in place.
         self._run = Run(given, given.state.model_copy(deep=True) if given.state else None)
@@ -169,6 +171,12 @@ class Projection:
             opened = OpenStep(number=number, decided_at=event.at, started_at=event.at)
             self._show(event, step.key, opened, step.status, **step.columns, finished_at=event.at)
         self.pages.note(f"{len(found)} steps kept from the earlier run")
+
+    def _expect_end(self, event: CancelAsked | Watched) -> None:
+        if isinstance(event, Watched):
+            self.state.is_told = True
+        else:
+            self.state.cancel_cause = event.cause
 
     def _end_run(self, event: RunEnded) -> None:
         self.ended = event

@@ -39,6 +39,8 @@ class State(BaseModel):
     reason: str | None = None
     """Why an open run does not go on by itself: somebody paused it, or it holds a failed step."""
     cancel_cause: str = ""
+    is_told: bool = False
+    """Temporal tells the API of the close, whoever ends the run."""
 
 
 def began(event: Event, step: OpenStep, outcome: Outcome) -> datetime:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -32,13 +32,16 @@ class Sweep:
         pace: Pace,
         hint: Callable[[UUID], None],
         keep: Keeper,
+        ask: Callable[[UUID], Awaitable[bool]],
     ) -> None:
+        """Prepare; `ask` has Temporal tell of an open run's close."""
         self._follower = follower
         self._histories = histories
         self._database = database
         self._pace = pace
         self._hint = hint
         self._keep = keep
+        self._ask = ask
         self._watermark = datetime.now(UTC) - pace.reach
 
     async def __call__(self, *, everything: bool = False) -> None:
@@ -75,7 +78,10 @@ class Sweep:
 
         async def look(row: OpenExecution) -> Look:
             async with slots:
-                return await self._follower.look(row.execution_id)
+                looked = await self._follower.look(row.execution_id)
+                if looked.is_untold and not await self._ask(row.execution_id):
+                    self._hint(row.execution_id)
+                return looked
 
         looks = await asyncio.gather(*map(look, found), return_exceptions=True)
         failed = [looked for looked in looks if isinstance(looked, BaseException)]

@@ -13,6 +13,7 @@ from api.mirror.rows import LogRow, plain
 from db import logs, mirrors
 from db.jsonb import storable
 from db.mirrors import Cursor, Page, Position
+from db.session import Single
 
 HEAVY = 50
 """Lines in one statement that may hold a step's input and output each."""
@@ -43,6 +44,11 @@ class Track:
         """Tell whether the execution has ended; with a run that is continued as new it has not."""
         ended = self.projection.ended
         return ended is not None and not ended.next_run_id
+
+    @property
+    def is_short(self) -> bool:
+        """Tell whether one statement writes all that is new."""
+        return self.projection.pages.lines <= logs.AT_ONCE
 
     def cursor(self) -> Cursor:
         """Say where the mirror stands; what is over needs no state."""
@@ -92,7 +98,7 @@ def opened(execution_id: UUID, chapter: Chapter, *, verbose: bool) -> Track:
     return Track(*ids, Position(chapter.run_id, 0), projection, is_stored=False)
 
 
-async def write(session: AsyncSession, track: Track, old: Position | None) -> None:
+async def write(session: AsyncSession | Single, track: Track, old: Position | None) -> None:
     """Write what the track's pages hold and move its cursor; raises Overtaken if that was not at `old`."""
     ids = track.workspace_id, track.execution_id
     changes = track.projection.pages.take()

@@ -263,7 +263,8 @@ async def built(
             blobs=blobs,
         )
         await stack.enter_async_context(application.router.lifespan_context(application))
-        Callbacks(await stack.enter_async_context(served(application)), MASTER_KEY).attach(client)
+        url = await stack.enter_async_context(served(application))
+        mirror.callbacks = Callbacks(client, url, MASTER_KEY)
         workspace_id, token = await _workspace(database, "acme")
         public = await stack.enter_async_context(_client(application))
         api = await stack.enter_async_context(_client(application, token))

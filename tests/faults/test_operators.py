@@ -1,5 +1,7 @@
 """What operators do beside FlowTrack: terminate and reset from Temporal's own command line."""
 
+from typing import Any
+
 from tests.faults import graphs
 from tests.faults.machine import Machine, until
 
@@ -10,11 +12,13 @@ def test_a_run_terminated_by_the_command_line_is_shown_as_such(machine: Machine)
     machine.waits(execution_id)
 
     named = ("--workflow-id", f"execution-{execution_id}")
+    # The mirror has let it out of sight.
+    until(lambda: callbacks(machine, named), "Temporal is to tell of its close")
     machine.temporal("workflow", "terminate", *named, "--reason", "enough")
 
     (run,) = machine.ended(execution_id, seconds=60)
     # Nothing of ours ran: Temporal itself told the API.
-    (callback,) = machine.temporal("workflow", "describe", *named)["callbacks"]
+    (callback,) = callbacks(machine, named)
     assert callback["state"].lower().endswith("succeeded")
     assert (run["status"], run["status_reason"]) == ("failed", "terminated")
     assert "enough" in run["error"]["message"]
@@ -23,6 +27,12 @@ def test_a_run_terminated_by_the_command_line_is_shown_as_such(machine: Machine)
     assert "tell" not in steps or steps["tell"]["status"] in ("skipped", "cancelled")
     (row,) = machine.rows("SELECT status, status_reason FROM workflow_executions WHERE id = %s", execution_id)
     assert row == {"status": "failed", "status_reason": "terminated"}
+
+
+def callbacks(machine: Machine, named: tuple[str, str]) -> list[dict[str, Any]]:
+    """List whom Temporal is going to tell of a run's close."""
+    found: list[dict[str, Any]] = machine.temporal("workflow", "describe", *named).get("callbacks", [])
+    return found
 
 
 def test_a_reset_to_the_first_task_repeats_no_effect_and_completes(machine: Machine):

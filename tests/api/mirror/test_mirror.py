@@ -140,7 +140,7 @@ async def test_a_history_that_cannot_be_read_harms_no_other(runs: Runs, database
 
 
 async def test_a_mirror_that_is_killed_is_succeeded_by_another(runs: Runs, database_url: str):
-    drawn = graph(START, node("a", does={"sleeps": 1.5}), node("b"), edges=["start>a", "a>b"])
+    drawn = graph(START, node("a", does={"sleeps": 3}), node("b"), edges=["start>a", "a>b"])
     handle = await runs.start(drawn)
     async with mirroring(Mirror(runs.client, runs.database, database_url=database_url, pace=SWEEPING)):
         await becomes(runs, handle, "waiting")
