@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Verb = Callable[[argparse.Namespace], int]
 INTERRUPTED = 130
+COLLECT = (20_000, 20, 20)
+"""Python's own 700 has the collector take a twentieth of a process's time (docs/decisions/0010)."""
 DEMO = {"email": "demo@flowtrack.localhost", "name": "Demo", "slug": "demo"}
 
 
@@ -213,6 +216,7 @@ def api(chosen: argparse.Namespace) -> int:
     core = numbers.core(counts=settings.metrics_port is not None)
     import serving
 
+    _settle()
     with traces.tracing(settings.otlp_endpoint, service="flowtrack-api") as traced:
         asyncio.run(serving.serve(settings, core, traced))
     return 0
@@ -231,6 +235,12 @@ async def _temporal(settings: "Settings", namespace: str | None = None) -> "Clie
     )
 
 
+def _settle() -> None:
+    """Have the garbage collector leave alone what was loaded, and look less often at what comes and goes."""
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
+
+
 def worker(chosen: argparse.Namespace) -> int:
     """Run the Temporal worker."""
     from settings import load
@@ -239,6 +249,7 @@ def worker(chosen: argparse.Namespace) -> int:
     _log(settings)
     import worker as room
 
+    _settle()
     room.main(settings)
     return 0
 

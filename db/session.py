@@ -28,10 +28,12 @@ BEGIN = (
     " set_config('idle_in_transaction_session_timeout', '{idle}', true)"
 )
 
-# The same before the statements of a single message, which never leaves its transaction idle.
+# The same before the statements of a single message, which never leaves its transaction idle. They look rows
+# up by their keys: one plan does for all values, and PostgreSQL would make five others on each connection.
 SETTINGS = """
     SELECT set_config('flowtrack.workspace_id', %(workspace_id)s, true),
-        set_config('statement_timeout', %(statement)s, true), set_config('lock_timeout', %(lock)s, true)
+        set_config('statement_timeout', %(statement)s, true), set_config('lock_timeout', %(lock)s, true),
+        set_config('plan_cache_mode', 'force_generic_plan', true)
 """
 
 

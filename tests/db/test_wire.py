@@ -151,6 +151,20 @@ async def test_plans_that_the_driver_dropped_are_made_again(database_url: str, h
     await database.close()
 
 
+async def test_a_statement_is_planned_once_for_all_values(database_url: str, here: Place):
+    database = Database(database_url, pool_size=1)
+    made: LiteralString = """
+        SELECT generic_plans, custom_plans FROM pg_prepared_statements
+        WHERE statement LIKE 'UPDATE workspaces%%'
+    """
+    for name in ("Here", "There", "Nowhere"):
+        await database.at_once(here.workspace_id, (RENAME, {"name": name}))
+    assert await fetch(database.single(here.workspace_id), made, {}) == [(3, 0)]
+    async with database.engine.connect() as connection:
+        assert await connection.scalar(text("SHOW plan_cache_mode")) == "auto"
+    await database.close()
+
+
 async def test_a_transaction_pooler_finds_no_plan_left_on_a_connection(database_url: str, here: Place):
     counts = []
     for threshold in (None, 1):
