@@ -6,8 +6,8 @@ One form is: trigger, condition, status change, e-mail over SMTP, signed webhook
 there are two shapes. `tutorial`: three normal activities, the SDK's and the server's defaults, the default
 file store. `lean`: FlowTrack's own shape, that is API and worker apart, local activities, the same server,
 store and clients, the steps' rows in one batch; no tenancy, no quota and no effects table. The bare effects
-do the writes, the mail and the POST by pooled connections and without durability. Only ratios travel to
-another machine.
+take the same form by HTTP and do the writes, the mail and the POST by the same pooled connections before they
+answer, without durability. Only ratios travel to another machine.
 """
 
 import asyncio
@@ -27,12 +27,10 @@ from shapes import machine
 from shapes.machine import Machine
 from temporalio.client import Client
 
-from activities.clients import addresses, http, smtp
 from local import demo, ports
 
 SYSTEMS = ("flowtrack", "lean", "tutorial")
 CLIENTS = 32
-MAIL = b"Subject: Bare\r\nFrom: a@example.com\r\nTo: b@example.com\r\n\r\nHello\r\n"
 ALONE = 15
 METRICS = 1.5
 """Seconds after which the server shows what it has counted."""
@@ -40,7 +38,7 @@ DRAINED = {
     "flowtrack": "SELECT count(*) FROM workflow_executions WHERE id = ANY(%s) AND status = 'completed'",
     "lean": "SELECT count(*) FROM hand.runs WHERE id = ANY(%s) AND status = 'completed'",
 }
-ID = {"flowtrack": "execution_id", "lean": "run_id", "tutorial": "run_id"}
+ID = {"flowtrack": "execution_id", "lean": "run_id", "tutorial": "run_id", "bare": "run_id"}
 """What each answers with, to be asked for by: a search would cost more than some of the runs."""
 WARM = 40
 SIZES = """
@@ -77,7 +75,7 @@ class Bench:
         self.running, self.card = running, running.card
         hand = f"http://{ports.HOST}:{self.card['hand_port']}"
         self.urls = {"flowtrack": self.card["form_url"]}
-        self.urls |= {name: f"{hand}/{name}" for name in SYSTEMS[1:]}
+        self.urls |= {name: f"{hand}/{name}" for name in (*SYSTEMS[1:], "bare")}
         self.connection: psycopg.AsyncConnection[Any] | None = None
 
     async def round(self, forms: int) -> dict[str, Figures]:
@@ -85,7 +83,7 @@ class Bench:
         found = {system: await self.burst(system, forms) for system in SYSTEMS}
         for system in ("flowtrack", "lean"):
             found[system]["p50"] = await self.alone(system)
-        return {**found, "bare": await bare(self.card, forms)}
+        return {**found, "bare": await self.bare(forms)}
 
     async def burst(self, system: str, forms: int) -> Figures:
         """Post forms from many clients and wait until every run has completed."""
@@ -112,6 +110,19 @@ class Bench:
             "cpu": spent * 1000 / forms,
             "calls": (self.running.calls(system) - calls) / forms,
         }
+
+    async def bare(self, forms: int) -> Figures:
+        """Post forms whose effects are done before the answer, from many clients and from one."""
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+
+            async def post(number: int) -> None:
+                await self.post(client, "bare", uuid.uuid4().hex)
+
+            alone = await many(post, ALONE * 2, at_once=1)
+            began = time.perf_counter()
+            await many(post, forms, at_once=CLIENTS)
+            runs = forms / (time.perf_counter() - began)
+        return {"runs": runs, "p50": statistics.median(alone) * 1000}
 
     async def post(self, client: httpx.AsyncClient, system: str, name: str) -> uuid.UUID:
         """Submit one form, again while the answer is that there is no room; return the run's id."""
@@ -164,38 +175,6 @@ class Bench:
         newest = "SELECT id FROM workflow_executions ORDER BY id DESC LIMIT 1"
         handle = client.get_workflow_handle(f"execution-{await self.read(newest)}")
         return len((await handle.fetch_history()).events)
-
-
-async def bare(card: dict[str, Any], forms: int) -> Figures:
-    """Do the effects alone."""
-    mailer = smtp.SMTPClient(ports.HOST, card["smtp_port"], tls=smtp.TLS.NONE, policy=addresses.MAIL_OPERATOR)
-    caller = http.Client(addresses.DEVELOPMENT)
-    connections = [await psycopg.AsyncConnection.connect(card["database_url"]) for _ in range(8)]
-    await connections[0].execute("CREATE TABLE IF NOT EXISTS hand.bare (email text, data jsonb)")
-    await connections[0].commit()
-    free = asyncio.LifoQueue[psycopg.AsyncConnection[Any]]()
-    for connection in connections:
-        free.put_nowait(connection)
-
-    async def act(number: int) -> None:
-        connection = await free.get()
-        for _ in range(2):
-            await connection.execute("INSERT INTO hand.bare VALUES (%s, '{}')", (f"{number}@example.com",))
-        await connection.commit()
-        free.put_nowait(connection)
-        async with mailer.connection() as line:
-            await line.send(MAIL, "a@example.com", ["b@example.com"])
-        await caller.send("POST", f"{card['mail_url']}/webhooks", {}, b"{}")
-
-    alone = await many(act, ALONE * 2, at_once=1)
-    began = time.perf_counter()
-    await many(act, forms, at_once=8)
-    seconds = time.perf_counter() - began
-    for connection in connections:
-        await connection.close()
-    await mailer.aclose()
-    await caller.aclose()
-    return {"runs": forms / seconds, "p50": statistics.median(alone) * 1000}
 
 
 async def many(act: Callable[[int], Awaitable[None]], count: int, *, at_once: int) -> list[float]:

@@ -17,9 +17,13 @@ from shapes.flows import Form, Lean, Tutorial
 
 
 async def api(card: dict[str, Any]) -> None:
-    """Take forms in and start their runs; the lean one commits the lead before it answers."""
+    """Take forms in and start their runs; the lean one commits the lead before it answers.
+
+    The bare one does all there is to do before it answers, and starts nothing.
+    """
     application, pool = FastAPI(), Pool(card["database_url"])
     await pool.open()
+    acts = Acts(pool, smtp_port=card["smtp_port"], hook_url=card["hook_url"])
     lean, tutorial = await Client.connect(card["lean"]), await Client.connect(card["tutorial"])
 
     @application.post("/lean")
@@ -36,6 +40,17 @@ async def api(card: dict[str, Any]) -> None:
     async def post_tutorial(request: Request) -> dict[str, str]:
         form = _form(await request.json())
         await tutorial.start_workflow(Tutorial.run, form, id=f"tutorial-{form.run_id}", task_queue="hand")
+        return {"run_id": form.run_id}
+
+    @application.post("/bare")
+    async def post_bare(request: Request) -> dict[str, str]:
+        form = _form(await request.json())
+        async with pool.transaction() as connection:
+            await connection.execute(LEAD, (form.lead_id, form.email, "{}"))
+            await connection.execute(EVENT, (uuid.uuid4(), form.lead_id, "FORM_SUBMITTED"))
+        await acts.save_status(form)
+        await acts.send_mail(form)
+        await acts.call_webhook(form)
         return {"run_id": form.run_id}
 
     config = uvicorn.Config(application, port=card["api_port"], log_level="warning", access_log=False)
