@@ -84,7 +84,18 @@ HOST_GRACE = timedelta(seconds=5)
 
 PURE = tuple(
     f"workflows.{name}"
-    for name in ("control", "failures", "graph", "kin", "messages", "nodetype", "room", "run", "scopes")
+    for name in (
+        "control",
+        "failures",
+        "graph",
+        "kin",
+        "messages",
+        "nodetype",
+        "onward",
+        "room",
+        "run",
+        "scopes",
+    )
 )
 """What the workflow files import. It comes, with all that it imports itself, from outside; that it is pure is
 shown by the strict runner, which passes nothing."""

@@ -5,7 +5,8 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -32,7 +33,7 @@ from db.mirrors import Hint
 from db.session import Database
 from workflows.failures import QUEUE_LIMITED
 from workflows.graph import split_key
-from workflows.messages import StepInput
+from workflows.messages import Outcome, StepInput
 
 logger = logging.getLogger(__name__)
 
@@ -198,45 +199,65 @@ class _Attempts(ActivityInboundInterceptor):
         began, clock = datetime.now(UTC), perf_counter()
         # Each attempt is a task of its own, and what the SDK says of its end belongs to it, too.
         bind_contextvars(**about(given))
+        this = _Attempt(activity.info().activity_id, attempt_of(given), began)
         try:
             result = await super().execute_activity(given)
         except Exception as error:
-            if isinstance(error, ApplicationError) and error.type == "quota_exceeded":
-                self._mirror.metrics.refusals.labels(activity.info().activity_type).inc()
-            # What goes on in its queue was no attempt.
-            if not isinstance(error, ApplicationError) or error.type != QUEUE_LIMITED:
-                self._note(given, began, clock, error)
+            self._failed(given, replace(this, ms=since(clock)), error)
             raise
-        if attempt_of(given) > 1:
-            self._note(given, began, clock, None)
+        if this.number > 1:
+            self._note(given, replace(this, ms=since(clock)), None)
+        for further in result.then if isinstance(result, Outcome) else ():
+            if further.error is not None:
+                that = _Attempt(further.key, 1, further.at - timedelta(milliseconds=further.ms), further.ms)
+                self._failed(given, that, ApplicationError(further.error.message, type=further.error.type))
         return result
 
-    def _note(
-        self, given: ExecuteActivityInput, began: datetime, clock: float, error: Exception | None
-    ) -> None:
-        info = activity.info()
+    def _failed(self, given: ExecuteActivityInput, attempt: "_Attempt", error: Exception) -> None:
+        kind = error.type if isinstance(error, ApplicationError) else None
+        if kind == "quota_exceeded":
+            self._mirror.metrics.refusals.labels(activity.info().activity_type).inc()
+        # What goes on in its queue was no attempt.
+        if kind != QUEUE_LIMITED:
+            self._note(given, attempt, error)
+
+    def _note(self, given: ExecuteActivityInput, attempt: "_Attempt", error: Exception | None) -> None:
         asked = given.args[0] if given.args else None
         workspace_id = getattr(asked, "workspace_id", None)
         execution_id = getattr(asked, "execution_id", None)
         if not isinstance(workspace_id, UUID) or not isinstance(execution_id, UUID):
             return
-        named = split_key(info.activity_id)
-        attempt = attempt_of(given)
+        named = split_key(attempt.key)
         self._mirror.record(
             workspace_id,
             {
                 "id": str(uuid7()),
                 "execution_id": str(execution_id),
-                "created_at": began.isoformat(),
+                "created_at": attempt.began.isoformat(),
                 "node_id": named[0] if named else None,
                 "visit": named[1] if named else None,
                 "log_level": "WARN" if error else "INFO",
-                "message": told(error, attempt),
-                "data": data_of(error, round((perf_counter() - clock) * 1000, 1)),
-                "run_id": info.workflow_run_id,
-                "attempt": attempt,
+                "message": told(error, attempt.number),
+                "data": data_of(error, attempt.ms),
+                "run_id": activity.info().workflow_run_id,
+                "attempt": attempt.number,
             },
         )
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt of one step."""
+
+    key: str
+    number: int
+    began: datetime
+    ms: float = 0
+
+
+def since(clock: float) -> float:
+    """Count the milliseconds since a reading of the clock."""
+    return round((perf_counter() - clock) * 1000, 1)
 
 
 def about(given: ExecuteActivityInput) -> dict[str, str]:

@@ -26,6 +26,8 @@ _INT_BITS = 1024
 """More than any other reader of JSON takes a number for."""
 _FREE = ("output", "input", "vars", "lead", "items")
 """The fields of an outcome whose content is a node's own."""
+_OURS = {"then", "at", "size"}
+"""Those that no node fills."""
 
 
 class _NotJSON(Exception):
@@ -37,7 +39,7 @@ def sealed(outcome: Any, step: Step, node_type: type[NodeType], lead: dict[str, 
     if not isinstance(outcome, Outcome):
         raise StepFailed("bad_outcome", f"The node returned a {type(outcome).__name__}, not an Outcome.")
     # Read from the object itself: what was built without validation may lack or hold anything.
-    found = {name: vars(outcome).get(name) for name in outcome.model_fields_set}
+    found = {name: vars(outcome).get(name) for name in outcome.model_fields_set - _OURS}
     for name, recorded in (("input", step.shown), ("lead", lead)):
         if found.get(name) is None:
             found[name] = recorded

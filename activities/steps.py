@@ -15,12 +15,14 @@ from activities import links
 from activities import nodes as effects_by_node
 from activities.containment import Escaped, TookTooLong, contained
 from activities.errors import StepDeferred, StepFailed, StepPostponed
+from activities.onward import carried_on, within
 from activities.outcomes import measured, sealed, told, unreadable
 from activities.step import Step, prepare
 from activities.world import World
 from db import leads
 from workflows import nodes
 from workflows.failures import QUEUE_LIMITED
+from workflows.graph import step_key
 from workflows.messages import Outcome, StepInput
 from workflows.nodetype import NodeType, Refused, common
 from workflows.run import UNTOUCHED
@@ -43,7 +45,12 @@ class Steps:
 
     def _activity(self, node_type: type[NodeType]) -> Callable[..., Awaitable[Outcome]]:
         async def run(given: StepInput) -> Outcome:
-            return await self._carry_out(node_type, given)
+            # Another attempt is about this step alone.
+            if given.onward is None or activity.info().attempt > 1:
+                return await self._carry_out(node_type, given)
+            first = await within(self._carry_out, node_type, given)
+            key = step_key(given.node.id, given.visit)
+            return await carried_on(key, first, given.onward, self._carry_out)
 
         return activity.defn(name=node_type.name)(run)
 

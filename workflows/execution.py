@@ -22,6 +22,7 @@ from workflows.messages import (
     StepInput,
 )
 from workflows.nodetype import NodeType, common
+from workflows.onward import asked, onward
 from workflows.room import NEXT_TASK, Room, bytes_of, fits
 from workflows.run import UNTOUCHED, Dropped, Event, Ready, Run
 
@@ -32,6 +33,10 @@ PATIENCE = RetryPolicy(
     maximum_attempts=100,
 )
 """For what only our own database can delay; a node's own `retry` is counted by its activity."""
+OTHERS = timedelta(minutes=2)
+"""For what follows a step in its activity; each has its own limit there, and this one is nobody's."""
+TRY = workflow.ActivityCancellationType.TRY_CANCEL
+WAIT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 BACKSTOP = timedelta(seconds=5)
 """The activity itself ends a step in time; what holds even the activity up is ended by Temporal, later."""
 AGAIN = timedelta(seconds=1)
@@ -48,6 +53,7 @@ class ExecutionWorkflow(Controlled):
         super().__init__(Run(start))
         self._branches: dict[str, asyncio.Task[None]] = {}
         self._draining = False
+        self._is_stopping = False
         self._stays = False
         """It is too large to continue as new, and goes on in the history it has."""
         self._room = Room()
@@ -165,7 +171,7 @@ class ExecutionWorkflow(Controlled):
 
     def _go_on(self) -> None:
         """Start a branch for every step that is to run and has none, unless the run is paused."""
-        if self._run.state.paused or self._draining:
+        if self._run.state.paused or self._draining or self._is_stopping:
             return
         for key in self._run.waiting_to_run():
             if key not in self._branches:
@@ -193,7 +199,7 @@ class ExecutionWorkflow(Controlled):
         """Carry out one step and go on from it; its failure is an outcome or the end of the run."""
         try:
             outcome = await self._carry_out(key, node)
-            self._launch(self._run.finish(key, outcome))
+            self._finish(key, outcome)
         except FAILURES as error:
             if is_cancelled_exception(error):
                 return
@@ -207,6 +213,19 @@ class ExecutionWorkflow(Controlled):
         finally:
             self._branches.pop(key, None)
             self._looking.pop(key, None)
+
+    def _finish(self, key: str, outcome: Outcome) -> None:
+        """Go on from a step, and from those that its activity carried out behind it."""
+        events = self._run.finish(key, outcome)
+        for further in outcome.then:
+            if further.outcome is not None:
+                events += self._run.finish(further.key, further.outcome)
+            elif further.error is not None and further.final:
+                self._recover(further.key, self._run.node_of(further.key), further.error)
+                return
+            elif further.error is not None:
+                self._run.state.tried[further.key] = int(further.error.type != QUEUE_LIMITED)
+        self._launch(events)
 
     def _recover(self, key: str, node: Node, error: StepError) -> None:
         events = self._run.fail(key, error)
@@ -269,10 +288,13 @@ class ExecutionWorkflow(Controlled):
         self._news.discard(key)
         self._looking[key] = set()
         node_type = self._run.type_of(node)
-        step = self._step(key, node)
+        step = asked(self._start, self._run, key)
         if node_type.queue is None:
             return await self._local(key, node_type, step)
-        if node_type.fast_path:
+        tried = self._run.state.tried.pop(key, None)
+        if tried is not None:
+            step = step.model_copy(update={"first_attempt": tried + 1})
+        elif node_type.fast_path:
             try:
                 return await self._local(key, node_type, step, fast=True)
             except FAILURES as error:
@@ -293,21 +315,29 @@ class ExecutionWorkflow(Controlled):
     ) -> Outcome:
         limit = node_type.start_to_close(common(step.node.config)) + BACKSTOP
         await self._room.enter()
-        size = 0
+        size, others = 0, self._others(key) if activity is None else None
+        limit = (node_type.fast_timeout if fast else limit) + (OTHERS if others else timedelta())
         try:
             outcome: Outcome = await workflow.execute_local_activity(
                 activity or (UNTOUCHED if node_type.passes else node_type.name),
-                step,
+                step.model_copy(update={"onward": others}) if others else step,
                 result_type=Outcome,
                 activity_id=key,
-                start_to_close_timeout=node_type.fast_timeout if fast else limit,
+                start_to_close_timeout=limit,
                 retry_policy=RetryPolicy(maximum_attempts=1) if fast else PATIENCE,
+                # What was carried out before the cancellation is told.
+                cancellation_type=WAIT if others else TRY,
                 summary=summary(key, step.node),
             )
-            size = outcome.size
+            size = outcome.whole_size
         finally:
             self._room.leave(size)
         return outcome
+
+    def _others(self, key: str) -> ExecutionInput | None:
+        """Hand the run over to the activity of the only step under way, if other steps may follow there."""
+        is_alone = len(self._branches) == 1 and not self._draining
+        return onward(self._start, self._run, key) if is_alone else None
 
     async def _queued(self, key: str, node_type: type[NodeType], step: StepInput) -> Outcome:
         config = common(step.node.config)
@@ -337,29 +367,9 @@ class ExecutionWorkflow(Controlled):
         self._room.clear(outcome.size)
         return outcome
 
-    def _step(self, key: str, node: Node) -> StepInput:
-        start, run = self._start, self._run
-        node_type, visit = run.type_of(node), run.place_of(key)[1]
-        step = StepInput(
-            workspace_id=start.workspace_id,
-            workflow_id=start.workflow_id,
-            execution_id=start.execution_id,
-            lead_id=start.lead_id,
-            node=node,
-            visit=visit,
-            scope=run.scope_for(node, visit),
-            edges=run.edge_rules(node),
-            load_lead=start.lead_id is not None and run.must_load_lead(node),
-            zone=run.zone(),
-        )
-        if node_type.passes:
-            return step.model_copy(
-                update={"trigger": start.trigger_data, "inputs": run.inputs_of(node, visit)}
-            )
-        return step.model_copy(update=run.what_waits_need(key)) if node_type.waits else step
-
     async def _stop_branches(self) -> None:
         """Cancel what still runs and see it end: gather would leave the siblings of a failed branch alone."""
+        self._is_stopping = True
         tasks = list(self._branches.values())
         for task in tasks:
             task.cancel()

@@ -60,11 +60,35 @@ class Outcome(Frozen):
     """How long the activity worked; event times of local activities cannot be subtracted."""
     size: int = 0
     """Bytes of all this in history, put there by the activity."""
+    then: tuple["Further", ...] = ()
+    """Steps that the same activity carried out behind this one, in their order."""
+    at: datetime | None = None
+    """When this one ended, where others followed: the event has the end of the last."""
 
     @property
     def rests(self) -> bool:
         """Tell whether the step goes on sleeping instead of ending."""
         return self.wake_at is not None or bool(self.waits_for)
+
+    @property
+    def whole_size(self) -> int:
+        """Count the bytes of this and of all that followed."""
+        return self.size + sum(each.outcome.size for each in self.then if each.outcome is not None)
+
+
+class Further(Frozen):
+    """A step that followed another in the same activity: exactly one of `outcome` and `error` is set."""
+
+    key: str
+    at: datetime
+    """When it ended."""
+    outcome: Outcome | None = None
+    error: StepError | None = None
+    """Why its first attempt failed; nothing followed it."""
+    final: bool = False
+    """Trying again would be pointless."""
+    ms: float = 0
+    """How long an attempt that failed took."""
 
 
 class Heard(Frozen):
@@ -132,6 +156,8 @@ class RunState(BaseModel):
     """When each open step began; a wait's deadline counts from there."""
     held: dict[str, StepError] = Field(default_factory=dict)
     """Failed steps that wait for `retry_step` or `skip_step`."""
+    tried: dict[str, int] = Field(default_factory=dict)
+    """Steps whose fast path was gone already, behind another step, and its attempts."""
     retries: dict[str, int] = Field(default_factory=dict)
     """How often somebody had a step tried again."""
     skipped: list[str] = Field(default_factory=list)
@@ -237,6 +263,8 @@ class StepInput(Frozen):
     """When the run began; with `entered_at` only for steps that wait for events."""
     first_attempt: int = 1
     """Attempts made before this activity was scheduled, plus one (the fast path, design §5)."""
+    onward: ExecutionInput | None = None
+    """The run as it stands, where other steps may follow in the same activity (ADR 0028)."""
 
 
 class DeliveryInput(Frozen):

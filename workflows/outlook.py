@@ -31,6 +31,11 @@ class Outlook:
         outputs = self.state.outputs
         self._steps = {node.save_as: outputs[node.id] for node in self.graph.nodes if node.id in outputs}
 
+    @property
+    def has_loops(self) -> bool:
+        """Tell whether the graph has any."""
+        return bool(self._walk.loops.regions)
+
     def node_of(self, key: str) -> Node:
         """Return the node that a step's key names."""
         return self.place_of(key)[0]

@@ -1,6 +1,7 @@
 """What the projection reads of a run's history: plain events, free of Temporal's wire types."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +57,24 @@ class Recorded(Ended):
     attempt: int = 1
     backs_off: bool = False
     """It is going to be tried again: this is no end."""
+
+    def each(self) -> Iterator["Recorded"]:
+        """Tell it as one record for each step that the activity carried out."""
+        first = self.result
+        if not isinstance(first, Outcome) or not first.then:
+            yield self
+            return
+        yield replace(self, at=min(first.at or self.at, self.at))
+        for further in first.then:
+            yield replace(
+                self,
+                key=further.key,
+                at=min(further.at, self.at),
+                attempt=1,
+                result=further.outcome,
+                error=further.error,
+                final=further.final,
+            )
 
 
 @dataclass(frozen=True)

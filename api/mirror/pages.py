@@ -34,6 +34,10 @@ class Pages:
         self._event, self._ordinal = event, 0
         self._run_id = event.run_id if isinstance(event, Started | WasReset) else run_id
 
+    def go_on(self, event: Event) -> None:
+        """Go on within an event that stands for several, to its next part."""
+        self._event = event
+
     @property
     def lines(self) -> int:
         """Count the log lines that were written since the last call of `take`."""

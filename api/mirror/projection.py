@@ -58,8 +58,10 @@ class Projection:
         """Take in events, oldest first."""
         for event in events:
             self.pages.turn(event, self.run_id)
-            self._apply(event)
-            self._show_status()
+            for each in event.each() if isinstance(event, Recorded) else (event,):
+                self.pages.go_on(each)
+                self._apply(each)
+                self._show_status()
 
     @property
     def run(self) -> Run:
