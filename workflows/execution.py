@@ -34,6 +34,8 @@ PATIENCE = RetryPolicy(
 """For what only our own database can delay; a node's own `retry` is counted by its activity."""
 BACKSTOP = timedelta(seconds=5)
 """The activity itself ends a step in time; what holds even the activity up is ended by Temporal, later."""
+FRESH = timedelta(seconds=10)
+"""How long after the start what whoever started the run read of the lead is taken for what it is."""
 AGAIN = timedelta(seconds=1)
 """Until the next last look of a wait whose worker's clock is behind the server's."""
 
@@ -101,7 +103,18 @@ class ExecutionWorkflow(Controlled):
         self._go_on()
 
     async def _begin(self) -> None:
-        """Take the quota and learn the surroundings."""
+        """Learn the surroundings; take the quota, unless that was done where the run was started."""
+        begun = self._start.begun
+        self._run.admit(begun or await self._admitted())
+        if begun is None:
+            return
+        if workflow.now() - workflow.info().workflow_start_time > FRESH:
+            # It waited for a worker, or was reset: the lead may have changed.
+            self._run.state.lead = None
+        # A cancel that came before this task is heard first: nothing begins.
+        await asyncio.sleep(0)
+
+    async def _admitted(self) -> Begun:
         start = self._start
         request = BeginInput(
             workspace_id=start.workspace_id,
@@ -110,7 +123,7 @@ class ExecutionWorkflow(Controlled):
             lead_id=start.lead_id,
         )
         try:
-            begun = await workflow.execute_local_activity(
+            begun: Begun = await workflow.execute_local_activity(
                 "begin",
                 request,
                 result_type=Begun,
@@ -124,7 +137,7 @@ class ExecutionWorkflow(Controlled):
                 raise
             told = told_by(error)
             raise ApplicationError(told.message, type=told.type, non_retryable=True) from error
-        self._run.admit(begun)
+        return begun
 
     def _is_settled(self) -> bool:
         """Tell whether nothing is under way and nobody has to be waited for."""
@@ -378,4 +391,5 @@ class ExecutionWorkflow(Controlled):
         workflow.continue_as_new(self._onward(), initial_versioning_behavior=upgrade)
 
     def _onward(self) -> ExecutionInput:
-        return self._start.model_copy(update={"state": self._run.state, "facts": self._run.facts})
+        update = {"begun": None, "state": self._run.state, "facts": self._run.facts}
+        return self._start.model_copy(update=update)

@@ -25,6 +25,7 @@ from api.mirror.events import (
     Signalled,
     Slept,
     Started,
+    TakenUp,
     WasReset,
     Woke,
 )
@@ -58,6 +59,10 @@ async def _started(event: HistoryEvent, converter: DataConverter) -> Event | Non
         return None
     run_id = told.original_execution_run_id
     return Started(event.event_id, time_of(event.event_time), run_id, told.continued_execution_run_id, given)
+
+
+async def _taken_up(event: HistoryEvent, converter: DataConverter) -> Event | None:
+    return TakenUp(event.event_id, time_of(event.event_time))
 
 
 async def _task_failed(event: HistoryEvent, converter: DataConverter) -> Event | None:
@@ -270,6 +275,7 @@ def _told_by_run(failure: BaseException) -> dict[str, Any]:
 
 READERS: dict[int, Reader] = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED: _started,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: _taken_up,
     EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED: _task_failed,
     EventType.EVENT_TYPE_MARKER_RECORDED: _marker,
     EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: _scheduled,
