@@ -1,4 +1,4 @@
-"""Admitting an execution: its quota is taken once, its surroundings are read."""
+"""Admitting an execution that was not where it was started: quota taken once, surroundings read."""
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -23,7 +23,7 @@ class Begin:
         Raises ApplicationError `quota_exceeded`, `withdrawn` for what was cancelled before it began, or
         `unknown_execution` for ids that do not belong together.
         """
-        key = key_of(asked)
+        key = starts.key_of(asked)
         found = await starts.begin(self._database, key, asked.lead_id)
         if found is None:
             raise refused("unknown_execution", "This workspace has no such execution.")
@@ -40,13 +40,6 @@ class Begin:
             taken = await quotas.admit(session, key)
         if not taken["granted"]:
             raise refused("quota_exceeded", taken["message"])
-
-
-def key_of(asked: BeginInput) -> EffectKey:
-    """Name the effect; the engine's own stand under no node."""
-    return EffectKey(
-        workspace_id=asked.workspace_id, execution_id=asked.execution_id, node_id="", visit=0, effect="quota"
-    )
 
 
 def refused(type_: str, message: str) -> ApplicationError:

@@ -51,7 +51,7 @@ class Cancels:
                 unknown[claim.workspace_id].append(claim.execution_id)
         for workspace_id, execution_ids in asked.items():
             async with self._database.workspace(workspace_id) as session:
-                await cancels.done(session, workspace_id, execution_ids)
+                await cancels.done(session, workspace_id, execution_ids, unknown=unknown[workspace_id])
         for workspace_id, execution_ids in unknown.items():
             await self._tell_parents(workspace_id, execution_ids)
 

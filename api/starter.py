@@ -196,6 +196,7 @@ class Starter:
         log.warning("start postponed", reason=str(error)[:200])
 
     async def _start(self, start: Start) -> bool:
+        start = await starts.admitted(self._database, start)
         try:
             host = self._host()
             run_id = await runs.begin(host or self._temporal, start, is_host=host is not None, **self._where)

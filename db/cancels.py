@@ -14,6 +14,8 @@ from db.models.executions import OPEN_STATUSES
 
 OURS = timedelta(seconds=10)
 """Whoever asks for one execution's cancel also carries it out; the dispatcher steps in after that."""
+UNDER_WAY = timedelta(seconds=30)
+"""A start that found no cancel has reached Temporal by then, or never does: a request is given up before."""
 
 
 class TooMany(Exception):
@@ -57,11 +59,21 @@ async def ask_all(session: AsyncSession, workspace_id: UUID, wanted: Wanted, *, 
     return matched
 
 
-async def done(session: AsyncSession, workspace_id: UUID, execution_ids: Iterable[UUID]) -> None:
-    """Note that Temporal has taken cancels in, or has no such open run."""
+async def done(
+    session: AsyncSession, workspace_id: UUID, execution_ids: Iterable[UUID], *, unknown: Iterable[UUID] = ()
+) -> None:
+    """Note that Temporal has taken cancels in, or has no such open run.
+
+    Of the `unknown` those stay due whose start may be under way: they are asked for again.
+    """
+    may_come = Run.dispatched_at.is_(None) & (Run.cancel_requested_at > func.now() - UNDER_WAY)
     await session.execute(
         update(Run)
-        .where(Run.workspace_id == workspace_id, Run.id.in_(execution_ids))
+        .where(
+            Run.workspace_id == workspace_id,
+            Run.id.in_(execution_ids),
+            ~(may_come & Run.id.in_(unknown)),
+        )
         .values(cancel_due_at=None, updated_at=Run.updated_at)
     )
 

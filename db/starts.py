@@ -1,11 +1,13 @@
-"""What a queued execution needs to be started, and the note that it was."""
+"""What a queued execution needs to be started, its admission, and the note that it was started."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db import leads, plans, quotas
@@ -15,14 +17,17 @@ from db.intake import Accepted, Submission
 from db.models import Workflow, WorkflowExecution, WorkflowVersion, Workspace
 from db.session import Database, Single, fetch
 from workflows.graph import Graph
-from workflows.messages import ExecutionInput
+from workflows.messages import BeginInput, Begun, ExecutionInput
 
 # Rows are locked in the order of their ids, so that parallel notes wait for each other in turn.
 NOTE = """
     UPDATE workflow_executions e SET
         dispatched_at = coalesce(e.dispatched_at, now()),
         temporal_run_id = coalesce(e.temporal_run_id, r.run_id),
-        lock_acquired_at = NULL, locked_by = NULL, updated_at = now()
+        lock_acquired_at = NULL, locked_by = NULL, updated_at = now(),
+        -- Whoever asked Temporal to cancel it may have come before the run was there.
+        cancel_due_at = CASE WHEN e.dispatched_at IS NULL AND e.cancel_requested_at IS NOT NULL
+            THEN now() ELSE e.cancel_due_at END
     FROM (SELECT x.id, r.run_id FROM unnest(%(ids)s::uuid[], %(run_ids)s::text[]) AS r (id, run_id)
           JOIN workflow_executions x ON x.workspace_id = %(workspace_id)s AND x.id = r.id
           ORDER BY x.id FOR NO KEY UPDATE OF x) r
@@ -209,6 +214,29 @@ async def facts(session: AsyncSession, workspace_id: UUID, workflow_id: UUID) ->
         workflow={"id": str(workflow_id), "name": workflow_name},
         holds_failures=bool(settings.get("hold_failures")),
     )
+
+
+def key_of(run: BeginInput | Start) -> EffectKey:
+    """Name the effect of a run's admission; the engine's own stand under no node."""
+    ids = {"workspace_id": run.workspace_id, "execution_id": run.execution_id}
+    return EffectKey(**ids, node_id="", visit=0, effect="quota")
+
+
+async def admitted(database: Database, start: Start) -> Start:
+    """Admit a run where it is started, if that goes at once; any other is left to `begin`, which says why.
+
+    So is one that waits behind others: by its turn all that is read of its lead here may be old.
+    """
+    if start.waits_behind:
+        return start
+    try:
+        found = await begin(database, key_of(start), start.input.lead_id)
+    except (DBAPIError, PoolTimeout, OSError):
+        return start
+    if found is None or found.is_withdrawn or not found.is_admitted:
+        return start
+    begun = Begun(workspace=found.workspace, workflow=found.workflow, lead=found.lead)
+    return replace(start, input=start.input.model_copy(update={"begun": begun}))
 
 
 async def begin(database: Database, key: EffectKey, lead_id: UUID | None) -> Beginning | None:

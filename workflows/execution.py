@@ -39,6 +39,8 @@ TRY = workflow.ActivityCancellationType.TRY_CANCEL
 WAIT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 BACKSTOP = timedelta(seconds=5)
 """The activity itself ends a step in time; what holds even the activity up is ended by Temporal, later."""
+FRESH = timedelta(seconds=10)
+"""How long after the start what whoever started the run read of the lead is taken for what it is."""
 AGAIN = timedelta(seconds=1)
 """Until the next last look of a wait whose worker's clock is behind the server's."""
 
@@ -107,7 +109,18 @@ class ExecutionWorkflow(Controlled):
         self._go_on()
 
     async def _begin(self) -> None:
-        """Take the quota and learn the surroundings."""
+        """Learn the surroundings; take the quota, unless that was done where the run was started."""
+        begun = self._start.begun
+        self._run.admit(begun or await self._admitted())
+        if begun is None:
+            return
+        if workflow.now() - workflow.info().workflow_start_time > FRESH:
+            # It waited for a worker, or was reset: the lead may have changed.
+            self._run.state.lead = None
+        # A cancel that came before this task is heard first: nothing begins.
+        await asyncio.sleep(0)
+
+    async def _admitted(self) -> Begun:
         start = self._start
         request = BeginInput(
             workspace_id=start.workspace_id,
@@ -116,7 +129,7 @@ class ExecutionWorkflow(Controlled):
             lead_id=start.lead_id,
         )
         try:
-            begun = await workflow.execute_local_activity(
+            begun: Begun = await workflow.execute_local_activity(
                 "begin",
                 request,
                 result_type=Begun,
@@ -130,7 +143,7 @@ class ExecutionWorkflow(Controlled):
                 raise
             told = told_by(error)
             raise ApplicationError(told.message, type=told.type, non_retryable=True) from error
-        self._run.admit(begun)
+        return begun
 
     def _is_settled(self) -> bool:
         """Tell whether nothing is under way and nobody has to be waited for."""
@@ -388,4 +401,5 @@ class ExecutionWorkflow(Controlled):
         workflow.continue_as_new(self._onward(), initial_versioning_behavior=upgrade)
 
     def _onward(self) -> ExecutionInput:
-        return self._start.model_copy(update={"state": self._run.state, "facts": self._run.facts})
+        update = {"begun": None, "state": self._run.state, "facts": self._run.facts}
+        return self._start.model_copy(update=update)

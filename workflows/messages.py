@@ -169,6 +169,14 @@ class RunState(BaseModel):
     ending: Ending | None = None
 
 
+class Begun(Frozen):
+    """The surroundings of an admitted execution; its quota is taken."""
+
+    workspace: dict[str, JsonValue]
+    workflow: dict[str, JsonValue]
+    lead: dict[str, JsonValue] | None = None
+
+
 class ExecutionInput(Frozen):
     """Starts an ExecutionWorkflow: ids, the trigger's data and the published graph."""
 
@@ -183,7 +191,10 @@ class ExecutionInput(Frozen):
     awaited_by: UUID | None = None
     """The run that waits for the end of this one."""
     graph: Graph
+    begun: Begun | None = None
+    """What `begin` would find, where whoever starts the run has admitted it."""
     facts: Facts | None = None
+    """Set by continue-as-new."""
     state: RunState | None = None
     """Set by continue-as-new and by a rerun that keeps earlier outputs."""
     holds_failures: bool = False
@@ -218,14 +229,6 @@ class Kin(Frozen):
     execution_id: UUID
     step: str | None = None
     """Only what this step waits for, which is given up while the run goes on."""
-
-
-class Begun(Frozen):
-    """The surroundings of an admitted execution; its quota is taken."""
-
-    workspace: dict[str, JsonValue]
-    workflow: dict[str, JsonValue]
-    lead: dict[str, JsonValue] | None = None
 
 
 class EdgeRule(Frozen):

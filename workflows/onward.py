@@ -40,7 +40,8 @@ def onward(start: ExecutionInput, run: Run, key: str) -> ExecutionInput | None:
     if not is_light([start.trigger_data, state.outputs, state.vars, state.lead], cap=LIGHT):
         return None
     # What it heard is for steps that wait, and those are not carried out behind another.
-    return start.model_copy(update={"state": state.model_copy(update={"inbox": []}), "facts": run.facts})
+    known = {"begun": None, "state": state.model_copy(update={"inbox": []}), "facts": run.facts}
+    return start.model_copy(update=known)
 
 
 def following(run: Run) -> str | None:

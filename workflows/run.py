@@ -96,7 +96,7 @@ class Run(Outlook):
         self._weights = list(map(heaviness, self.state.inbox))
 
     def admit(self, begun: Begun) -> None:
-        """Take in what the `begin` activity found."""
+        """Take in what the `begin` activity found, or whoever started the run."""
         facts: dict[str, JsonValue] = {"id": str(self._execution_id), "version": self._version}
         self.facts = Facts(workspace=begun.workspace, workflow=begun.workflow, execution=facts)
         self._meet(begun.lead)

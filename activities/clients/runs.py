@@ -87,6 +87,7 @@ async def start(
         found = await starts.load(session, workspace_id, execution_id)
     if found is None:
         return False
+    found = await starts.admitted(database, found)
     run_id = await begin(temporal, found, task_queue=task_queue, public_url=public_url)
     async with database.workspace(workspace_id) as session:
         await starts.note_dispatched(session, workspace_id, {execution_id: run_id})

@@ -25,6 +25,7 @@ from api.mirror.events import (
     Signalled,
     Slept,
     Started,
+    TakenUp,
     WasReset,
     Watched,
     Woke,
@@ -70,6 +71,10 @@ async def _started(event: HistoryEvent, converter: DataConverter) -> Event | Non
 async def _options_updated(event: HistoryEvent, converter: DataConverter) -> Event | None:
     told = event.workflow_execution_options_updated_event_attributes
     return Watched(event.event_id, time_of(event.event_time)) if told.attached_completion_callbacks else None
+
+
+async def _taken_up(event: HistoryEvent, converter: DataConverter) -> Event | None:
+    return TakenUp(event.event_id, time_of(event.event_time))
 
 
 async def _task_failed(event: HistoryEvent, converter: DataConverter) -> Event | None:
@@ -282,6 +287,7 @@ def _told_by_run(failure: BaseException) -> dict[str, Any]:
 
 READERS: dict[int, Reader] = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED: _started,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: _taken_up,
     EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED: _task_failed,
     EventType.EVENT_TYPE_MARKER_RECORDED: _marker,
     EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: _scheduled,

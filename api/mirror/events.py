@@ -29,6 +29,11 @@ class Started(Event):
 
 
 @dataclass(frozen=True)
+class TakenUp(Event):
+    """A worker took up a workflow task."""
+
+
+@dataclass(frozen=True)
 class WasReset(Event):
     """All events before this one are copies from the run that was reset."""
 

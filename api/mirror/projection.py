@@ -20,6 +20,7 @@ from api.mirror.events import (
     Signalled,
     Slept,
     Started,
+    TakenUp,
     WasReset,
     Watched,
     Woke,
@@ -103,10 +104,27 @@ class Projection:
         match event:
             case Started():
                 self._begin_run(event)
+            case TakenUp():
+                self._take_up(event)
             case WasReset():
                 self.run_id = event.run_id
                 self.pages.execution(temporal_run_id=event.run_id)
                 self.pages.note(f"Reset: {event.reason}" if event.reason else "Reset")
+            case Commanded():
+                self._command(event)
+            case Signalled():
+                self._live().hear(event.heard)
+            case CancelAsked():
+                self.state.cancel_cause = event.cause
+            case Watched():
+                self.state.is_told = True
+            case RunEnded():
+                self._end_run(event)
+            case _:
+                self._apply_to_step(event)
+
+    def _apply_to_step(self, event: Event) -> None:
+        match event:
             case Recorded():
                 self._record(event)
             case Scheduled():
@@ -119,14 +137,6 @@ class Projection:
                 self._sleep(event)
             case Woke():
                 self._wake(event)
-            case Commanded():
-                self._command(event)
-            case Signalled():
-                self._live().hear(event.heard)
-            case CancelAsked() | Watched():
-                self._expect_end(event)
-            case RunEnded():
-                self._end_run(event)
 
     # ── the run as a whole
 
@@ -146,10 +156,14 @@ class Projection:
         if given.facts is not None:
             self._enter(event)
 
-    def _admit(self, event: Recorded) -> None:
-        if isinstance(event.result, Begun) and self._run is not None:
-            self._run.admit(event.result)
-            self._enter(event)
+    def _take_up(self, event: TakenUp) -> None:
+        """Begin a run that was admitted where it was started: that is what its first task does."""
+        if self._start is not None and self._start.begun is not None and not self._live().decided:
+            self._admit(event, self._start.begun)
+
+    def _admit(self, event: Event, begun: Begun) -> None:
+        self._live().admit(begun)
+        self._enter(event)
 
     def _enter(self, event: Event) -> None:
         """Begin at the trigger, or carry on where a given state stands."""
@@ -173,12 +187,6 @@ class Projection:
             opened = OpenStep(number=number, decided_at=event.at, started_at=event.at)
             self._show(event, step.key, opened, step.status, **step.columns, finished_at=event.at)
         self.pages.note(f"{len(found)} steps kept from the earlier run")
-
-    def _expect_end(self, event: CancelAsked | Watched) -> None:
-        if isinstance(event, Watched):
-            self.state.is_told = True
-        else:
-            self.state.cancel_cause = event.cause
 
     def _end_run(self, event: RunEnded) -> None:
         self.ended = event
@@ -242,7 +250,8 @@ class Projection:
     def _record(self, event: Recorded) -> None:
         """Read a local activity's marker, which may stand for several attempts, or for one of several."""
         if event.key == "begin":
-            self._admit(event)
+            if isinstance(event.result, Begun):
+                self._admit(event, event.result)
             return
         step = self.state.steps.get(event.key)
         if step is None or event.cancelled:

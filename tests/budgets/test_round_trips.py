@@ -9,9 +9,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.begin import Begin
-from db import endpoints, quotas
+from db import endpoints, quotas, starts
 from db.session import fetch
 from tests.activities.conftest import Stage, activity_of
+from tests.activities.test_begin import ordered
 from tests.budgets.counting import Wire, statements
 from workflows import nodes
 from workflows.messages import BeginInput
@@ -96,12 +97,20 @@ async def test_a_run_waits_for_the_database_as_often_as_agreed_to_begin(stage: S
     assert wire.trips == BEGIN
 
 
+async def test_whoever_starts_a_run_waits_for_the_database_once_to_admit_it(stage: Stage):
+    await opened(stage)
+    with Wire().traced(stage.database) as wire:
+        start = await starts.admitted(stage.database, ordered(stage))
+    assert start.input.begun is not None
+    assert wire.trips == BEGIN
+
+
 async def test_what_every_run_pays_for_is_sent_by_the_driver_itself(stage: Stage):
     """By SQLAlchemy a statement costs the worker four times as much (ADR 0010)."""
     await opened(stage)
     given = {name: await stage.given(name, nodes.types()[name].example) for name in INTAKE}
     with statements(stage.database) as sent:
-        await ActivityEnvironment().run(Begin(stage.world).begin, beginning(stage))
+        assert (await starts.admitted(stage.database, ordered(stage))).input.begun is not None
         for name in INTAKE:
             await ActivityEnvironment().run(activity_of(name, stage.world), given[name])
     assert sent == []

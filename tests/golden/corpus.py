@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parent / "histories"
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = "make golden"
 NUMBERED = re.compile(r"-\d+$")
+UNTOLD = ("stackTrace", "completionCallbacks")
 IDENTITY = re.compile(r"\d+@.+")
 """A process and its host, as clients name themselves and their own task queues."""
 
@@ -54,11 +55,11 @@ def keep(name: str, histories: list[WorkflowHistory]) -> list[Path]:
 
 
 def scrubbed(value: Any) -> Any:
-    """Take out what tells of the machine and means nothing to a replay: identities and stack traces."""
+    """Take out what tells of the machine and means nothing to a replay: identities, traces, who is called."""
     if isinstance(value, list):
         return [scrubbed(item) for item in value]
     if isinstance(value, dict):
-        kept = {key: scrubbed(item) for key, item in value.items() if key != "stackTrace"}
+        kept = {key: scrubbed(item) for key, item in value.items() if key not in UNTOLD}
         return {**kept, "identity": "recorder"} if "identity" in kept else kept
     return "recorder" if isinstance(value, str) and IDENTITY.fullmatch(value) else value
 

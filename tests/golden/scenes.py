@@ -537,6 +537,7 @@ SCENES: dict[str, Scene] = {
     "child_dropped": Scene(child_dropped),
     "child_outlasts": Scene(child_outlasts, history_limit=10),
     "intake": Scene(intake),
+    "admitted_at_start": Scene(intake),
     "concurrency": Scene(concurrency),
     "edge_rules": Scene(edge_rules),
     "local_retry": Scene(local_retry),

@@ -112,7 +112,7 @@ def replayed(root: Path, name: str) -> dict[str, str]:
 
 def test_a_changed_command_is_refused(copied: Path):
     plant(copied, "workflows/execution.py", '                "begin",\n', '                "commence",\n')
-    verdicts = replayed(copied, "utility_log")
+    verdicts = replayed(copied, "quota_exceeded")
     assert verdicts["production"].startswith("NondeterminismError")
     assert verdicts["strict"].startswith("NondeterminismError")
 

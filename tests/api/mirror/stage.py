@@ -68,6 +68,9 @@ def node(
 START = node("start", "TRIGGER_MANUAL")
 
 
+BEGUN = Begun(workspace={"name": "Here"}, workflow={"name": "Intake"}, lead={"email": "a@b.example"})
+
+
 class Doings:
     """Activities by the node types' names; a node's notes say how each attempt goes."""
 
@@ -84,7 +87,7 @@ class Doings:
     @activity.defn(name="begin")
     async def begin(self, asked: BeginInput) -> Begun:
         """Admit everybody."""
-        return Begun(workspace={"name": "Here"}, workflow={"name": "Intake"}, lead={"email": "a@b.example"})
+        return BEGUN
 
     def _act(self) -> Callable[[StepInput], Any]:
         async def act(given: StepInput) -> Outcome:
@@ -139,7 +142,7 @@ class Runs:
         """Start the run of an execution."""
         return await self.client.start_workflow(
             ExecutionWorkflow.run,
-            self.input(drawn, execution_id, state=more.pop("state", None)),
+            self.input(drawn, execution_id, state=more.pop("state", None), begun=more.pop("begun", None)),
             id=f"execution-{execution_id}",
             task_queue=self.task_queue,
             **more,
@@ -162,7 +165,14 @@ class Runs:
         self.started.append(execution_id)
         return execution_id
 
-    def input(self, drawn: Graph, execution_id: UUID, *, state: RunState | None = None) -> ExecutionInput:
+    def input(
+        self,
+        drawn: Graph,
+        execution_id: UUID,
+        *,
+        state: RunState | None = None,
+        begun: Begun | None = None,
+    ) -> ExecutionInput:
         """Build what a run starts with."""
         return ExecutionInput(
             workspace_id=self.workspace_id,
@@ -174,6 +184,7 @@ class Runs:
             trigger_data={"budget": 5000},
             graph=drawn,
             state=state,
+            begun=begun,
         )
 
     async def row(self, execution_id: UUID) -> WorkflowExecution:

@@ -23,9 +23,9 @@ from api.mirror.pages import Pages
 from api.mirror.projection import Projection
 from api.mirror.rows import Changes, log_id
 from api.mirror.state import OpenStep, State, began
-from tests.api.mirror.stage import START, Runs, graph, id_of, node
+from tests.api.mirror.stage import BEGUN, START, Runs, graph, id_of, node
 from workflows.graph import Graph
-from workflows.messages import Heard, Outcome
+from workflows.messages import Begun, Heard, Outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -70,9 +70,9 @@ GRAPHS = {
 }
 
 
-async def recorded(runs: Runs, drawn: Graph) -> tuple[UUID, list[Event]]:
+async def recorded(runs: Runs, drawn: Graph, begun: Begun | None = None) -> tuple[UUID, list[Event]]:
     """Run a graph and read its history."""
-    handle = await runs.start(drawn)
+    handle = await runs.start(drawn, begun=begun)
     try:
         await handle.result()
     except WorkflowFailureError:
@@ -104,9 +104,10 @@ def merge(whole: Changes, more: Changes) -> None:
     whole.logs.extend(more.logs)
 
 
+@pytest.mark.parametrize("begun", [None, BEGUN], ids=["admitted by begin", "admitted at the start"])
 @pytest.mark.parametrize("name", GRAPHS)
-async def test_any_cut_of_a_history_gives_the_same_rows(runs: Runs, name: str):
-    execution_id, events = await recorded(runs, GRAPHS[name])
+async def test_any_cut_of_a_history_gives_the_same_rows(runs: Runs, name: str, begun: Begun | None):
+    execution_id, events = await recorded(runs, GRAPHS[name], begun)
     expected, _ = told(execution_id, [events], verbose=True)
     assert expected.execution["finished_at"] is not None
 
@@ -118,6 +119,31 @@ async def test_any_cut_of_a_history_gives_the_same_rows(runs: Runs, name: str):
         assert told(execution_id, parts, verbose=True)[0] == expected
 
     check()
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+async def test_a_run_that_was_admitted_where_it_was_started_is_told_alike(runs: Runs, name: str):
+    stories = []
+    for begun in (None, BEGUN):
+        execution_id, events = await recorded(runs, GRAPHS[name], begun)
+        whole, _ = told(execution_id, [events], verbose=False)
+        steps = {key: (row.step_number, row.status, row.attempt) for key, row in whole.steps.items()}
+        # Branches side by side end in any order.
+        stories.append((steps, sorted(line.message for line in whole.logs)))
+        assert all(row.started_at is None or row.started_at >= events[1].at for row in whole.steps.values())
+    assert stories[0] == stories[1]
+
+
+async def test_a_run_that_no_worker_has_taken_up_has_no_steps(runs: Runs):
+    execution_id, events = await recorded(runs, GRAPHS["ends"], BEGUN)
+    queued, _ = told(execution_id, [events[:1]], verbose=False)
+    taken, _ = told(execution_id, [events[:2]], verbose=False)
+    assert queued.execution["started_at"] == events[0].at
+    assert [line.message for line in queued.logs] == ["Run started"]
+    assert queued.steps == {}
+    assert {key: row.started_at for key, row in taken.steps.items()} == dict.fromkeys(
+        ("start:1", "e:1"), events[1].at
+    )
 
 
 async def test_numbers_follow_the_walk_and_ids_follow_the_key(runs: Runs):
