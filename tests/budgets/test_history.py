@@ -30,16 +30,15 @@ async def kinds(house: House, workflow: dict[str, Any], answers: dict[str, Any])
     return Counter(event.event_type for event in await house.history(execution_id))
 
 
-async def test_a_run_of_five_logic_and_database_nodes_is_at_most_11_events(house: House):
+async def test_a_run_of_five_logic_and_database_nodes_is_6_events(house: House):
     counted = await kinds(house, await house.workflow(FIVE, fields=(EMAIL,)), {"email": "ada@example.com"})
-    assert counted.total() <= 11, counted
+    assert counted.total() == 6, counted
 
 
-async def test_the_intake_run_is_at_most_9_events(house: House):
-    """Must: 15; aim: 10 (performance.md); one less, as it is admitted where it is started (ADR 0027)."""
+async def test_the_intake_run_is_6_events(house: House):
+    """Must: 15; aim: 10 (performance.md). Admitted where it is started, its nodes share one activity."""
     answers = {"first_name": "Ada", "email": "ada@example.com", "budget": "$10000+"}
     counted = await kinds(house, await intake(house), answers)
     assert len(INTAKE["nodes"]) == 5
-    assert counted.total() <= 9, counted
-    # One for each of its nodes but the trigger.
-    assert counted[EventType.EVENT_TYPE_MARKER_RECORDED] == 4
+    assert counted.total() == 6, counted
+    assert counted[EventType.EVENT_TYPE_MARKER_RECORDED] == 1
