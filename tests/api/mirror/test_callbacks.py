@@ -58,6 +58,11 @@ class Told:
         await until(out_of_sight)
         return handle
 
+    async def end(self, handle: Handle) -> None:
+        """End a run, and wait until it was told of: the server that hears it is about to go."""
+        await self.runs.client.get_workflow_handle(handle.id).terminate()
+        await becomes(self.runs, handle, "failed")
+
 
 @pytest.fixture
 async def told(runs: Runs, database_url: str) -> AsyncIterator[Told]:
@@ -119,25 +124,23 @@ async def test_two_mirrors_and_later_looks_leave_one_event(told: Told):
         mirror.expect(id_of(handle))
     await asyncio.sleep(0.3)
     assert await asked(handle) == 1
-    await handle.terminate()
+    await told.end(handle)
 
 
 async def test_a_mirror_that_begins_anew_knows_from_the_rows_that_temporal_tells(told: Told):
     handle = await told.left(SLEEPER)
     await told.mirrors[0].follower.look(id_of(handle))
     assert not (await told.runs.follower.look(id_of(handle))).is_untold
-    await handle.terminate()
+    await told.end(handle)
 
 
 async def test_a_run_that_is_reset_goes_on_telling(told: Told):
     handle = await told.left(SLEEPER)
     await reset(told.runs, handle)
-    await handle.terminate()
-    await becomes(told.runs, handle, "failed")
-    again = told.runs.client.get_workflow_handle(handle.id)
+    await told.end(handle)
     await reset(told.runs, handle)
     assert not (await told.runs.follower.look(id_of(handle))).is_untold
-    await again.terminate()
+    await told.end(handle)
 
 
 async def test_a_run_that_ends_in_sight_costs_no_callback(told: Told):
