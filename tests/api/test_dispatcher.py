@@ -1,18 +1,21 @@
 """The dispatcher carries what happens to leads to the runs that wait for it, and forgets nothing."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.dispatcher import Dispatcher
+from db.cancels import UNDER_WAY
 from db.models import EventWake, WorkflowExecution
 from db.session import Database
-from tests.api.conftest import Recorder, Tenant
+from tests.api.conftest import Publish, Recorder, Tenant
+from tests.api.test_resources import run
 
 pytestmark = pytest.mark.anyio
 
@@ -100,3 +103,28 @@ async def test_a_defect_costs_a_round_and_not_the_dispatcher(database: Database,
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(dispatcher.run(), 0.5)
     assert len(rounds) > 1
+
+
+async def test_a_cancel_that_temporal_does_not_know_of_is_asked_again_until_no_start_can_be_under_way(
+    publish: Publish, acme: Tenant, database: Database, dispatcher: Dispatcher, starter: Recorder
+):
+    """The start may have found no cancel and be on its way: what Temporal does not know yet may come."""
+    execution_id = (await run(await publish())).json()["id"]
+    starter.knows_runs = False
+    assert (await acme.client.post(f"/v1/executions/{execution_id}/cancel")).status_code == 202
+    await aged(database, acme, seconds=UNDER_WAY.total_seconds() - 5)
+    for _ in range(2):
+        await dispatcher.dispatch()
+    assert [str(one) for one in starter.cancelled] == [execution_id] * 3
+
+    await aged(database, acme, seconds=UNDER_WAY.total_seconds() + 1)
+    for _ in range(2):
+        await dispatcher.dispatch()
+    assert len(starter.cancelled) == 4
+
+
+async def aged(database: Database, acme: Tenant, *, seconds: float) -> None:
+    """Let time pass since cancels were asked for."""
+    past = func.now() - timedelta(seconds=seconds)
+    async with database.workspace(acme.workspace_id) as session:
+        await session.execute(update(WorkflowExecution).values(cancel_requested_at=past, cancel_due_at=past))
