@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "histories"
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = "make golden"
 NUMBERED = re.compile(r"-\d+$")
-UNTOLD = ("stackTrace", "completionCallbacks")
+UNTOLD = ("stackTrace", "completionCallbacks", "attachedCompletionCallbacks")
 IDENTITY = re.compile(r"\d+@.+")
 """A process and its host, as clients name themselves and their own task queues."""
 

@@ -110,6 +110,23 @@ async def intake(house: House) -> list[Handle]:
     return [await ended(house, await house.submit(workflow, demo.ANSWERS))]
 
 
+async def steps_together(house: House) -> list[Handle]:
+    """Let steps share an activity: one run in one go, one whose webhook goes on in its queue meanwhile."""
+    await subscribe(house)
+    patient = {"waitForDelivery": True, "retry": {"maxAttempts": 5, "initialSeconds": 1}}
+    drawn = chain(
+        FORM,
+        node("vars", "UTILITY_SET_VARIABLES", assignments={"greeting": "Hello {{ lead.name }}"}),
+        node("status", "ACTION_SET_LEAD_STATUS", status="CONTACTED"),
+        node("tell", "ACTION_DELIVER_WEBHOOK", eventType="lead.told", **patient),
+        node("log", "UTILITY_LOG", message="{{ vars.greeting }}"),
+        DONE,
+    )
+    handles = [await ran(house, drawn)]
+    house.target.answers.extend([503])
+    return [*handles, await ran(house, drawn)]
+
+
 async def concurrency(house: House) -> list[Handle]:
     """Run branches side by side, one of them asleep."""
     drawn = graph(
@@ -538,6 +555,7 @@ SCENES: dict[str, Scene] = {
     "child_outlasts": Scene(child_outlasts, history_limit=10),
     "intake": Scene(intake),
     "admitted_at_start": Scene(intake),
+    "steps_together": Scene(steps_together),
     "concurrency": Scene(concurrency),
     "edge_rules": Scene(edge_rules),
     "local_retry": Scene(local_retry),
