@@ -113,7 +113,7 @@ async def intake(house: House) -> list[Handle]:
 async def steps_together(house: House) -> list[Handle]:
     """Let steps share an activity: one run in one go, one whose webhook goes on in its queue meanwhile."""
     await subscribe(house)
-    patient = {"waitForDelivery": True, "retry": {"maxAttempts": 5, "initialSeconds": 1}}
+    patient: dict[str, Any] = {"waitForDelivery": True, "retry": {"maxAttempts": 5, "initialSeconds": 1}}
     drawn = chain(
         FORM,
         node("vars", "UTILITY_SET_VARIABLES", assignments={"greeting": "Hello {{ lead.name }}"}),

@@ -60,8 +60,13 @@ def test_a_table_without_row_level_security_is_found(admin_url, database_url):
 
 def test_too_few_connections_are_found(database_url):
     with psycopg.connect(plain(database_url)) as connection:
-        found = database.settings(connection, pool_size=500)
-    assert any("max_connections" in each.what for each in found)
+        (most,) = connection.execute("SELECT current_setting('max_connections')::int").fetchone() or (0,)
+        fitting = (most - database.VIEWING) // database.POOLS
+        told = [
+            [each.what for each in database.settings(connection, pool_size=size, hosts=hosts)]
+            for size, hosts in ((fitting, False), (fitting + 1, False), (fitting, True))
+        ]
+    assert [any("max_connections" in what for what in each) for each in told] == [False, True, True]
 
 
 def test_a_month_that_is_missing_is_named(database_url):
