@@ -1,4 +1,4 @@
-"""Admitting an execution that was not where it was started: quota taken once, surroundings read."""
+"""Admitting an execution, unless that was done where it was started: its quota once, its surroundings."""
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError

@@ -225,7 +225,7 @@ def key_of(run: BeginInput | Start) -> EffectKey:
 async def admitted(database: Database, start: Start) -> Start:
     """Admit a run where it is started, if that goes at once; any other is left to `begin`, which says why.
 
-    So is one that waits behind others: by its turn all that is read of its lead here may be old.
+    So is one that waits behind others, reruns among them: by its turn what is read of its lead may be old.
     """
     if start.waits_behind:
         return start

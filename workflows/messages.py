@@ -192,7 +192,7 @@ class ExecutionInput(Frozen):
     """The run that waits for the end of this one."""
     graph: Graph
     begun: Begun | None = None
-    """What `begin` would find, where whoever starts the run has admitted it."""
+    """What `begin` would find, where whoever starts the run has admitted it; never beside a `state`."""
     facts: Facts | None = None
     """Set by continue-as-new."""
     state: RunState | None = None
