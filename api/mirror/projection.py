@@ -250,7 +250,8 @@ class Projection:
     def _record(self, event: Recorded) -> None:
         """Read a local activity's marker, which may stand for several attempts, or for one of several."""
         if event.key == "begin":
-            if isinstance(event.result, Begun):
+            # A worker of an earlier release asks, too, where whoever started the run has admitted it.
+            if isinstance(event.result, Begun) and self._start is not None and self._start.begun is None:
                 self._admit(event, event.result)
             return
         step = self.state.steps.get(event.key)

@@ -17,7 +17,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from api.mirror.decoding import decode
-from api.mirror.events import Event, Started
+from api.mirror.events import Event, Recorded, Started
 from api.mirror.history import Histories
 from api.mirror.pages import Pages
 from api.mirror.projection import Projection
@@ -144,6 +144,13 @@ async def test_a_run_that_no_worker_has_taken_up_has_no_steps(runs: Runs):
     assert {key: row.started_at for key, row in taken.steps.items()} == dict.fromkeys(
         ("start:1", "e:1"), events[1].at
     )
+
+
+async def test_a_worker_of_an_earlier_release_that_admits_a_run_once_more_changes_nothing(runs: Runs):
+    execution_id, events = await recorded(runs, GRAPHS["branches"], BEGUN)
+    marker = Recorded(events[1].id + 1, events[1].at, key="begin", result=BEGUN)
+    expected, _ = told(execution_id, [events], verbose=True)
+    assert told(execution_id, [[*events[:2], marker, *events[2:]]], verbose=True)[0] == expected
 
 
 async def test_numbers_follow_the_walk_and_ids_follow_the_key(runs: Runs):
