@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-import worker
+from activities.sandbox import sandbox
 from tests.workflows.drawn import edges, execution, log, trigger
 from workflows.execution import ExecutionWorkflow
 from workflows.graph import Graph, Loop, Node
@@ -42,7 +42,7 @@ async def ran(
         task_queue=task_queue,
         workflows=[ExecutionWorkflow],
         activities=activities,
-        workflow_runner=worker.sandbox(),
+        workflow_runner=sandbox(),
     ):
         handle = await client.start_workflow(
             ExecutionWorkflow.run,
