@@ -15,11 +15,7 @@ from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.converter import DataConverter
 from temporalio.worker import (
-    CustomSlotSupplier,
     FixedSizeSlotSupplier,
-    SlotPermit,
-    SlotReleaseContext,
-    SlotReserveContext,
     Worker,
     WorkerDeploymentConfig,
     WorkerTuner,
@@ -40,6 +36,7 @@ from activities.metrics import Metrics
 from activities.sandbox import sandbox
 from activities.schedules import Schedules
 from activities.simulation import SimulatedSteps, SimulationInterceptor
+from activities.slots import OwnRuns
 from activities.steps import Steps
 from activities.upkeep import Upkeep
 from activities.world import World
@@ -116,37 +113,6 @@ async def running(
         finally:
             # All at once: one after the other each would have a grace of its own.
             await asyncio.gather(*(worker.shutdown() for worker in workers))
-
-
-class OwnRuns(CustomSlotSupplier):
-    """Room for runs that start in this process and for what becomes of those; others go to the workers."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-
-    async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
-        """Let the queue of this process alone be polled, where its own runs go on."""
-        if not ctx.is_sticky:
-            await asyncio.Event().wait()
-        return SlotPermit()
-
-    def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
-        """Take a run that starts here, if there is room."""
-        if not self._left:
-            return None
-        self._left -= 1
-        return Started()
-
-    def mark_slot_used(self, ctx: object) -> None:
-        """Know it already."""
-
-    def release_slot(self, ctx: SlotReleaseContext) -> None:
-        """Make room again."""
-        self._left += isinstance(ctx.permit, Started)
-
-
-class Started(SlotPermit):
-    """The permit of a run that started here."""
 
 
 @asynccontextmanager
