@@ -80,7 +80,7 @@ class MirrorInterceptor(ClientInterceptor, Interceptor):
     def workflow_interceptor_class(
         self, given: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        """Leave the sandbox's runner the function that hints (worker.Sandbox); workflows pay for nothing."""
+        """Leave the sandbox's runner the function that hints (sandbox.Sandbox); workflows pay for nothing."""
         given.unsafe_extern_functions[HINT] = self.hint
         return None
 

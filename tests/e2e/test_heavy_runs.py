@@ -12,6 +12,7 @@ from temporalio.worker import Replayer
 
 import worker
 from activities.interceptors import MirrorInterceptor
+from activities.sandbox import sandbox
 from tests.e2e.graphs import chain, edge, graph, node
 from tests.e2e.house import House, ok
 from tests.e2e.planted import hostile_types_in
@@ -89,7 +90,7 @@ async def test_many_large_outputs_are_no_end_of_a_run(house: House):
         workflows=list(worker.WORKFLOWS),
         data_converter=house.temporal.data_converter,
         interceptors=[MirrorInterceptor(house.database)],
-        workflow_runner=worker.sandbox(),
+        workflow_runner=sandbox(),
     )
     for run in runs.values():
         # Another worker comes to the same.

@@ -11,6 +11,7 @@ from temporalio.worker import SlotPermit, SlotReleaseContext, SlotReserveContext
 
 import worker
 from activities.clients import payloads, temporal
+from activities.slots import OwnRuns
 from local import mail
 from tests.e2e import house as building
 from tests.e2e.graphs import chain, node
@@ -75,7 +76,7 @@ async def test_a_run_that_nobody_waits_for_in_person_is_left_to_a_worker(build: 
 
 
 def test_there_is_as_much_room_as_was_given():
-    room = worker.OwnRuns(2)
+    room = OwnRuns(2)
     asked = cast("SlotReserveContext", None)
     first, second = room.try_reserve_slot(asked), room.try_reserve_slot(asked)
     assert first is not None

@@ -24,6 +24,7 @@ from activities.clients.blobs import Blobs, is_claim
 from activities.clients.keyring import Keyring
 from activities.clients.payloads import Missing
 from activities.interceptors import MirrorInterceptor
+from activities.sandbox import sandbox
 from activities.upkeep import Upkeep
 from api.mirror import claims
 from db.session import Database
@@ -81,7 +82,7 @@ async def replayed(house: House, handle: WorkflowHandle[Any, Any]) -> None:
         workflows=list(worker.WORKFLOWS),
         data_converter=house.temporal.data_converter,
         interceptors=[MirrorInterceptor(house.database)],
-        workflow_runner=worker.sandbox(),
+        workflow_runner=sandbox(),
     )
     await replayer.replay_workflow(await handle.fetch_history())
 

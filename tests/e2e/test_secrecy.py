@@ -19,6 +19,7 @@ import worker
 from activities.clients import histories
 from activities.clients import temporal as connecting
 from activities.clients.keyring import Keyring
+from activities.sandbox import sandbox
 from db import payload_keys
 from local import mail, ports, postgres, temporal
 from local.supervisor import Service, Supervisor
@@ -197,7 +198,7 @@ async def test_what_people_wrote_is_nowhere_in_temporal_and_reads_with_the_keys(
         (WorkflowHistory.from_json(workflow_id, json.dumps(plain)), connecting.PLAIN),
     ):
         replayer = Replayer(
-            workflows=list(worker.WORKFLOWS), data_converter=converter, workflow_runner=worker.sandbox()
+            workflows=list(worker.WORKFLOWS), data_converter=converter, workflow_runner=sandbox()
         )
         await replayer.replay_workflow(told)
 

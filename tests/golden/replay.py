@@ -11,6 +11,7 @@ from temporalio.worker import Replayer
 
 import worker
 from activities.interceptors import MirrorInterceptor
+from activities.sandbox import sandbox
 from db.session import Database
 from tests.golden import corpus
 
@@ -23,7 +24,7 @@ def replayer(*, strict: bool) -> Replayer:
         workflows=list(worker.WORKFLOWS),
         data_converter=pydantic_data_converter,
         interceptors=[MirrorInterceptor(Database(NOWHERE))],
-        workflow_runner=worker.sandbox(strict=strict),
+        workflow_runner=sandbox(strict=strict),
         # Whoever imports everything again for each run is no deadlock, however busy the machine is.
         debug_mode=strict,
     )

@@ -19,6 +19,7 @@ from activities.clients import payloads
 from activities.clients.blobs import Blobs, is_claim
 from activities.clients.keyring import Keyring
 from activities.interceptors import MirrorInterceptor
+from activities.sandbox import sandbox
 from api.mirror import claims
 from api.mirror.decoding import decode
 from api.mirror.events import Recorded, Started
@@ -84,7 +85,7 @@ async def test_it_replays(
             workflows=list(worker.WORKFLOWS),
             data_converter=converter,
             interceptors=[MirrorInterceptor(database)],
-            workflow_runner=worker.sandbox(strict=strict),
+            workflow_runner=sandbox(strict=strict),
             debug_mode=strict,
         )
         name = f"execution-{recorded['execution_id']}"

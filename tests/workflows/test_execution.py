@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
-import worker
+from activities.sandbox import sandbox
 from tests.workflows.drawn import edges, execution, log, trigger
 from workflows import execution as driver
 from workflows.execution import ExecutionWorkflow
@@ -44,7 +44,7 @@ async def ran(
         task_queue=task_queue,
         workflows=[ExecutionWorkflow],
         activities=activities,
-        workflow_runner=worker.sandbox(),
+        workflow_runner=sandbox(),
     ):
         handle = await client.start_workflow(
             ExecutionWorkflow.run,
@@ -145,7 +145,7 @@ async def working(
         task_queue=task_queue,
         workflows=[ExecutionWorkflow],
         activities=[look],
-        workflow_runner=runner or worker.sandbox(),
+        workflow_runner=runner or sandbox(),
     ):
         yield asked
 

@@ -7,8 +7,8 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-import worker
 from activities.clients import runs
+from activities.sandbox import sandbox
 from db.starts import Start
 from tests.workflows.drawn import execution, trigger
 from workflows.execution import ExecutionWorkflow
@@ -41,7 +41,7 @@ async def given_out(client: Client, task_queue: str, orders: list[Start]) -> lis
         task_queue=task_queue,
         workflows=[ExecutionWorkflow],
         activities=[begin],
-        workflow_runner=worker.sandbox(),
+        workflow_runner=sandbox(),
         max_cached_workflows=0,
         max_concurrent_workflow_tasks=1,
         max_concurrent_workflow_task_polls=1,

@@ -14,9 +14,9 @@ from temporalio.common import Priority
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
-import worker
 from activities.clients import limits
 from activities.clients.limits import Change, Throttle, Watch
+from activities.sandbox import sandbox
 from workflows.delivery import DeliveryWorkflow
 from workflows.messages import DeliveryInput
 
@@ -46,9 +46,7 @@ async def working(client: Client, task_queue: str, vendor: Vendor) -> AsyncItera
         vendor.calls.append((given.workspace_id, monotonic()))
         return "delivered"
 
-    runs = Worker(
-        client, task_queue=task_queue, workflows=[DeliveryWorkflow], workflow_runner=worker.sandbox()
-    )
+    runs = Worker(client, task_queue=task_queue, workflows=[DeliveryWorkflow], workflow_runner=sandbox())
     async with runs, Worker(client, task_queue=f"{task_queue}-{QUEUE}", activities=[deliver]):
         yield
 

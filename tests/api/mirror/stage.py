@@ -18,12 +18,12 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 from uuid_utils.compat import uuid7
 
+from activities.sandbox import sandbox
 from api.mirror.follower import Follower
 from api.mirror.history import Histories
 from db import doors, executions, steps
 from db.models import ExecutionLog, ExecutionStep, Workflow, WorkflowExecution, WorkflowVersion
 from db.session import Database
-from worker import sandbox
 from workflows import nodes
 from workflows.execution import ExecutionWorkflow
 from workflows.graph import Edge, Graph, Node

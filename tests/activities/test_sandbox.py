@@ -12,7 +12,7 @@ import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-import worker
+from activities.sandbox import sandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +57,7 @@ async def start(temporal_client: Client, task_queue: str) -> AsyncIterator[Calla
             temporal_client,
             task_queue=task_queue,
             workflows=[module.Planted],
-            workflow_runner=worker.sandbox(),
+            workflow_runner=sandbox(),
         )
         handle = await temporal_client.start_workflow("Planted", id=task_queue, task_queue=task_queue)
         started.append((serving, handle))
