@@ -66,6 +66,15 @@ class Up:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
+    def __enter__(self) -> "Up":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it however the test went; what it started goes with it, on Linux."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
     def get(self, path: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.card['api_key']}"}
         return httpx.get(f"{self.card['api_url']}{path}", headers=headers, timeout=5, trust_env=False)
@@ -93,10 +102,10 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    machine = Up(tmp_path_factory.mktemp("up") / "data")
-    machine.wait_until_ready()
-    yield machine
-    assert machine.stop() == 0, machine.output.read_text()
+    with Up(tmp_path_factory.mktemp("up") / "data") as machine:
+        machine.wait_until_ready()
+        yield machine
+        assert machine.stop() == 0, machine.output.read_text()
 
 
 def test_up_says_how_to_reach_everything(up):
@@ -129,16 +138,16 @@ def test_the_doctor_examines_the_up_beside_it_and_finds_it_well(up):
 
 
 def test_a_second_up_on_the_same_data_is_refused(up):
-    second = Up(up.data_dir)
-    assert second.process.wait(30) == 1
+    with Up(up.data_dir) as second:
+        assert second.process.wait(30) == 1
     assert "already runs" in up.output.read_text()
     assert up.is_well()
 
 
 def test_a_taken_port_is_explained(up, tmp_path):
     taken = up.card["api_url"].rsplit(":", 1)[1]
-    second = Up(tmp_path / "data", arguments=("--api-port", taken))
-    assert second.process.wait(30) == 1
+    with Up(tmp_path / "data", arguments=("--api-port", taken)) as second:
+        assert second.process.wait(30) == 1
     said = second.output.read_text()
     assert f"Port {taken} is taken" in said
     assert "--api-port 0" in said
@@ -157,31 +166,31 @@ def test_a_process_that_is_killed_comes_back(up, name):
 
 
 def test_a_second_start_is_quick_and_finds_yesterdays_data(tmp_path):
-    first = Up(tmp_path / "data")
-    first.wait_until_ready()
-    card, pids = first.card, first.pids
-    assert first.stop() == 0, first.output.read_text()
-    assert not any(map(is_alive, pids.values()))
-    assert not (tmp_path / "data" / "up.json").exists()
+    with Up(tmp_path / "data") as first:
+        first.wait_until_ready()
+        card, pids = first.card, first.pids
+        assert first.stop() == 0, first.output.read_text()
+        assert not any(map(is_alive, pids.values()))
+        assert not (tmp_path / "data" / "up.json").exists()
     begun = time.monotonic()
-    second = Up(tmp_path / "data")
-    second.wait_until_ready()
-    # Ten seconds are the promise on an idle machine; the tests share theirs.
-    assert time.monotonic() - begun < 30
-    same = ("api_key", "workspace_slug", "workflow_id")
-    assert [second.card[key] for key in same] == [card[key] for key in same]
-    assert second.get("/v1/workflows").status_code == 200
-    assert second.stop() == 0
+    with Up(tmp_path / "data") as second:
+        second.wait_until_ready()
+        # Ten seconds are the promise on an idle machine; the tests share theirs.
+        assert time.monotonic() - begun < 30
+        same = ("api_key", "workspace_slug", "workflow_id")
+        assert [second.card[key] for key in same] == [card[key] for key in same]
+        assert second.get("/v1/workflows").status_code == 200
+        assert second.stop() == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 def test_nothing_outlives_an_up_that_was_killed_and_the_next_one_starts(tmp_path):
-    first = Up(tmp_path / "data")
-    first.wait_until_ready()
-    pids = first.pids
-    first.process.kill()
-    first.process.wait()
-    until(lambda: not any(map(is_alive, pids.values())))
-    second = Up(tmp_path / "data")
-    second.wait_until_ready()
-    assert second.stop() == 0
+    with Up(tmp_path / "data") as first:
+        first.wait_until_ready()
+        pids = first.pids
+        first.process.kill()
+        first.process.wait()
+        until(lambda: not any(map(is_alive, pids.values())))
+    with Up(tmp_path / "data") as second:
+        second.wait_until_ready()
+        assert second.stop() == 0
