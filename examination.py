@@ -43,7 +43,12 @@ async def examine(settings: Settings, connect: Connect, *, data_dir: Path) -> li
     client = await connect(None)
     url, newest = settings.public_url, migrate.newest()
     app, schema, mail, public_url, about_temporal = await asyncio.gather(
-        to_thread(postgres.app, settings.database_url, pool_size=settings.database_pool_size),
+        to_thread(
+            postgres.app,
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            hosts=settings.api_runs > 0,
+        ),
         to_thread(postgres.schema, settings.admin_database_url, newest=newest),
         to_thread(check.mail, settings.smtp_url),
         to_thread(check.public_url, url, is_production=settings.env is Environment.PRODUCTION),

@@ -14,7 +14,7 @@ from local.postgres import plain
 OLDEST_POSTGRESQL = 15
 MONTHS_AHEAD = 3
 POOLS, VIEWING = 3, 3
-"""Pools of one API and one worker: two and one. An API that carries out runs itself has one more."""
+"""Pools of one API and one worker: two and one. An API that hosts runs has one more, a worker's."""
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 OWNED = "SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole AND relkind IN ('r', 'p')"
@@ -38,14 +38,14 @@ def connected(url: str) -> Iterator[Connection]:
         yield connection
 
 
-def app(url: str, *, pool_size: int = 10) -> list[Finding]:
+def app(url: str, *, pool_size: int = 10, hosts: bool = False) -> list[Finding]:
     """Check everything that the app's own role can see; one finding where it does not answer."""
     try:
         with connected(url) as connection:
             return [
                 server(connection),
                 role(connection),
-                *settings(connection, pool_size=pool_size),
+                *settings(connection, pool_size=pool_size, hosts=hosts),
                 months(connection, datetime.now(UTC).date()),
                 clock("PostgreSQL's clock", skew(connection)),
             ]
@@ -73,7 +73,7 @@ def role(connection: Connection) -> Finding:
     return ok("Role", "owns nothing, and row-level security holds it")
 
 
-def settings(connection: Connection, *, pool_size: int) -> list[Finding]:
+def settings(connection: Connection, *, pool_size: int, hosts: bool = False) -> list[Finding]:
     """Check the settings that speed or safety hang on."""
     query = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
     given: dict[str, str] = dict(connection.execute(query, [list(SETTINGS)]).fetchall())
@@ -88,7 +88,7 @@ def settings(connection: Connection, *, pool_size: int) -> list[Finding]:
         remedy = "make the database anew with ENCODING 'UTF8'"
         found.append(fail("PostgreSQL", f"encoding {given['server_encoding']}", remedy))
     # The smallest pool is that of viewers.
-    wanted, most = POOLS * pool_size + VIEWING, int(given["max_connections"])
+    wanted, most = (POOLS + hosts) * pool_size + VIEWING, int(given["max_connections"])
     if most < wanted:
         remedy = f"raise it to {wanted}, more for each further process, or lower FLOWTRACK_DATABASE_POOL_SIZE"
         what = f"max_connections {most}, and one API and worker use {wanted}"
