@@ -69,18 +69,6 @@ def test_too_few_connections_are_found(database_url):
     assert [any("max_connections" in what for what in each) for each in told] == [False, True, True]
 
 
-def test_an_api_that_hosts_runs_needs_a_pool_more(database_url):
-    with psycopg.connect(plain(database_url)) as connection:
-        (most,) = connection.execute("SELECT current_setting('max_connections')::int").fetchone() or (0,)
-        just = (most - database.VIEWING) // database.POOLS
-        found = [database.settings(connection, pool_size=just, hosts=hosts) for hosts in (False, True)]
-    few = [[each.what for each in each_way if "max_connections" in each.what] for each_way in found]
-    assert few == [
-        [],
-        [f"max_connections {most}, and one API and worker use {4 * just + database.VIEWING}"],
-    ]
-
-
 def test_a_month_that_is_missing_is_named(database_url):
     with psycopg.connect(plain(database_url)) as connection:
         late = database.months(connection, TODAY + timedelta(days=62))

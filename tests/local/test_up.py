@@ -66,15 +66,6 @@ class Up:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
-    def __enter__(self) -> "Up":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it however the test went; what it started goes with it, on Linux."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
     def get(self, path: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.card['api_key']}"}
         return httpx.get(f"{self.card['api_url']}{path}", headers=headers, timeout=5, trust_env=False)
