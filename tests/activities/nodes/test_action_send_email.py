@@ -211,6 +211,20 @@ async def test_a_refusal_releases_the_effect_and_counts_once(
     assert await quota(stage) == 1
 
 
+async def test_a_mail_that_was_given_back_stays_paid_for_whatever_comes_between(
+    stage: Stage, moody: Moody, smtp_catcher: Catcher
+):
+    moody.rcpt = "451 come back later"
+    await stage.fail(SEND, HELLO, world=replace(stage.world, smtp=mail_client(moody.port)))
+    await stage.change_lead(unsubscribed_at=datetime.now(UTC))
+    assert (await stage.run(SEND, HELLO, attempt=2)).handles == ("skipped",)
+    assert await stage.effects() == {"email": "released"}
+    await stage.change_lead(unsubscribed_at=None)
+    await stage.run(SEND, HELLO, attempt=3)
+    assert len(smtp_catcher.messages()) == 1
+    assert await quota(stage) == 1
+
+
 async def test_at_most_once_never_sends_again_what_may_have_gone_out(stage: Stage, moody: Moody):
     moody.hang_up = True
     world = replace(stage.world, smtp=mail_client(moody.port))
