@@ -84,11 +84,6 @@ class Errand:
         """Name the mail."""
         return self.step.effect(self.effect)
 
-    @property
-    def paid(self) -> str:
-        """Name the effect that is its share of the quota."""
-        return f"{self.effect}_quota"
-
 
 async def send(errand: Errand, world: World) -> Outcome:
     """Send the mail under its effect key, with the guarantee that the node chose."""
@@ -119,39 +114,34 @@ async def _connect(stack: AsyncExitStack, world: World) -> smtp.Connection:
 
 async def _unconnected(errand: Errand, world: World, error: OutwardError) -> Outcome:
     """Fail, unless an earlier attempt had done the work and only its report was lost."""
-    key = errand.key
-    async with world.database.workspace(errand.step.workspace_id) as session:
-        known = await effects.reserve(session, key)
-        if known.state == "new":
-            await effects.release(session, key)
-    if known.state == "confirmed":
-        return Outcome(output=known.output)
+    sent = await effects.made(world.database.single(errand.step.workspace_id), errand.key)
+    if sent is not None:
+        return Outcome(output=sent)
     raise _failure(error) from error
 
 
 async def _reserve(errand: Errand, world: World) -> Reserved | Outcome:
     """Take the effect and its share of the quota, or say why there is nothing to send."""
     key = errand.key
-    letter = await errand.write(world.database.single(key.workspace_id))
-    if isinstance(letter, Letter) and await quotas.reserve(world.database, key, errand.paid, QUOTA):
+    single = world.database.single(key.workspace_id)
+    letter = await errand.write(single)
+    if isinstance(letter, Unwanted):
+        sent = await effects.made(single, key)
+        return letter.outcome if sent is None else Outcome(output=sent)
+    if await quotas.reserve(world.database, key, QUOTA):
         return Reserved(letter, message_id(key, world), in_doubt=False)
-    return await _reserve_by_steps(errand, world)
+    return await _reserve_by_steps(errand, world, letter)
 
 
-async def _reserve_by_steps(errand: Errand, world: World) -> Reserved | Outcome:
-    """Look closer at what did not go at once: a repeat, a mail that nobody wants, a quota that is used up."""
-    step, key = errand.step, errand.key
-    async with world.database.workspace(step.workspace_id) as session:
+async def _reserve_by_steps(errand: Errand, world: World, letter: Letter) -> Reserved | Outcome:
+    """Look closer at what did not go at once: a repeat, a new period, a quota that is used up."""
+    key = errand.key
+    async with world.database.workspace(key.workspace_id) as session:
         known = await effects.reserve(session, key)
         if known.state == "confirmed":
             return Outcome(output=known.output)
-        letter = await errand.write(session)
-        if isinstance(letter, Unwanted):
-            if known.state == "new":
-                await effects.release(session, key)
-            return letter.outcome
-        if known.state == "new":
-            await _take_quota(session, step.effect(errand.paid))
+        if known.is_first:
+            await _take_quota(session, key)
         gives_up = known.state != "new" and errand.guarantee == "at_most_once"
         if gives_up:
             await effects.doubt(session, key)
@@ -162,8 +152,8 @@ async def _reserve_by_steps(errand: Errand, world: World) -> Reserved | Outcome:
 
 async def _take_quota(session: AsyncSession, key: EffectKey) -> None:
     """Take one mail; the error undoes the reservation with it, so that a later try starts clean."""
-    full = await quotas.consume_once(session, key, QUOTA)
-    if full is not None:
+    full = await quotas.consume(session, key.workspace_id, QUOTA)
+    if isinstance(full, quotas.Exceeded):
         raise StepFailed(
             "quota_exceeded", f"The workspace has sent {full.used} of {full.limit} mails in this period."
         )

@@ -7,16 +7,17 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.session import fetch
+from db.session import Single, fetch
 
 State = Literal["new", "reserved", "confirmed", "unknown"]
 KEY = ("workspace_id", "execution_id", "node_id", "visit", "effect")
+# A row that was there before is locked to be changed, which its xmax tells.
 RESERVE = """
     INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect)
     VALUES (%(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s)
     ON CONFLICT (workspace_id, execution_id, node_id, visit, effect) DO UPDATE
         SET status = 'reserved', reserved_at = now(), output = NULL WHERE effects.status = 'released'
-    RETURNING 1
+    RETURNING xmax = 0
 """
 THIS: LiteralString = """
     workspace_id = %(workspace_id)s AND execution_id = %(execution_id)s AND node_id = %(node_id)s
@@ -70,13 +71,23 @@ class Reservation:
 
     state: State
     output: dict[str, Any] | None = None
+    is_first: bool = False
+    """Nobody had taken it before: not even someone who gave it back."""
 
 
 async def reserve(session: AsyncSession, key: EffectKey) -> Reservation:
     """Take an effect before making it, or learn what became of it."""
-    if await fetch(session, RESERVE, key.values):
-        return Reservation("new")
-    return await _known(session, key)
+    taken = await fetch(session, RESERVE, key.values)
+    if taken:
+        return Reservation("new", is_first=taken[0][0])
+    ((status, output),) = await fetch(session, KNOWN, key.values)
+    return Reservation(status, output)
+
+
+async def made(session: AsyncSession | Single, key: EffectKey) -> dict[str, Any] | None:
+    """Read what came of an effect that was made; None where that is not known."""
+    known = await fetch(session, KNOWN, key.values)
+    return known[0][1] if known and known[0][0] == "confirmed" else None
 
 
 async def confirm(session: AsyncSession, key: EffectKey, output: dict[str, Any]) -> bool:
@@ -109,8 +120,3 @@ async def once(
     if reservation.state != "confirmed" or reservation.output is None:
         raise InDoubt(f"{key.node_id}:{key.visit} {key.effect} is {reservation.state}")
     return reservation.output
-
-
-async def _known(session: AsyncSession, key: EffectKey) -> Reservation:
-    ((status, output),) = await fetch(session, KNOWN, key.values)
-    return Reservation(status, output)

@@ -329,7 +329,7 @@ def _one(form: Form, number: int, submission: Submission) -> dict[str, Any]:
         "execution_id": str(submission.execution_id),
         "run_key": submission.run_key,
         "typed": submission.typed,
-        "notes": {"workflow_id": str(form.workflow_id), **submission.notes},
+        "notes": submission.notes,
         "answers": [
             {"id": str(uuid7()), "form_field_id": str(form.field_ids[key]), "value": value}
             for key, value in submission.values.items()

@@ -91,7 +91,7 @@ WRITE = """
         LEFT JOIN workflow_nodes n ON n.workspace_id = %(workspace_id)s AND n.workflow_id = %(workflow_id)s
             AND n.react_flow_node_id = r.node_id
         WHERE EXISTS (SELECT FROM moved)
-        ON CONFLICT (workspace_id, id) DO UPDATE SET
+        ON CONFLICT (workspace_id, execution_id, id) DO UPDATE SET
             status = excluded.status, step_number = excluded.step_number, handle = excluded.handle,
             skip_reason = excluded.skip_reason, attempt = excluded.attempt, error = excluded.error,
             input_data = excluded.input_data, output_data = excluded.output_data,

@@ -19,6 +19,9 @@ from db.wire import Statement
 ATTEMPTS = 3
 EXECUTIONS = "executions"
 GRANTED = {"granted": True}
+IS_COUNTED: LiteralString = (
+    "SELECT 1 FROM usage_events WHERE workspace_id = %(workspace_id)s AND id = %(use_id)s"
+)
 OPEN = text(
     "SELECT open_quota_periods(:workspace_id, quota_key, :day)"
     " FROM unnest(CAST(:quota_keys AS text[])) AS quota_key"
@@ -34,30 +37,37 @@ TAKE = """
 
 # The row is the whole workspace's and is locked until the commit: it comes last of a message, whose commit
 # waits for nobody. Where nothing is left, or the key is known, nothing at all is written: `admit` and
-# `consume_once` say why. The lock comes before the key and the key before the count, so a repeat that waited
-# for the lock finds the key taken and counts nothing.
+# the mail's closer look say why. The lock comes before the key and the key before the count, so a repeat that
+# waited for the lock finds the key taken and counts nothing.
 ROOM: LiteralString = f"""
     SELECT FROM usage_quotas WHERE workspace_id = %(workspace_id)s AND quota_key = %(quota_key)s
         AND period_start <= %(day)s AND period_end >= %(day)s
         AND (quota_limit IS NULL OR quota_used + 1 <= quota_limit * 6 / 5)
         AND {effects.UNKNOWN}
 """
-COUNT: LiteralString = """
-    UPDATE usage_quotas SET quota_used = quota_used + 1, updated_at = now()
-    WHERE workspace_id = %(workspace_id)s AND quota_key = %(quota_key)s
-        AND period_start <= %(day)s AND period_end >= %(day)s
+TAKEN: LiteralString = """
+    taken AS (
+        UPDATE usage_quotas SET quota_used = quota_used + 1, updated_at = now()
+        WHERE workspace_id = %(workspace_id)s AND quota_key = %(quota_key)s
+            AND period_start <= %(day)s AND period_end >= %(day)s AND EXISTS (SELECT FROM key))
+    SELECT 1 FROM key
 """
+# The line for billing is the key itself: it has the run's id, stays, and tells that the run is counted.
+ONE_RUN: LiteralString = f"""
+        AND NOT EXISTS ({IS_COUNTED}) FOR NO KEY UPDATE),
+    key AS (
+        {usage.INTO} SELECT {usage.VALUES} FROM room
+        ON CONFLICT (workspace_id, id) DO NOTHING RETURNING 1),
+    {TAKEN}
+"""
+ADMIT_LATE = f"WITH room AS ({ROOM} {ONE_RUN}"
 ADMIT = f"""
     WITH room AS (
         {ROOM} AND EXISTS (
             SELECT FROM workflow_executions e
             WHERE e.workspace_id = %(workspace_id)s AND e.id = %(execution_id)s
                 AND e.status <> 'cancelled' AND e.cancel_requested_at IS NULL)
-        FOR NO KEY UPDATE),
-    key AS ({effects.CONFIRMED} '{{"granted": true}}' FROM room {effects.UNLESS_KNOWN} RETURNING 1),
-    used AS ({usage.INTO} SELECT {usage.VALUES} FROM key),
-    taken AS ({COUNT} AND EXISTS (SELECT FROM key))
-    SELECT 1 FROM key
+        {ONE_RUN}
 """
 RESERVE = f"""
     WITH room AS ({ROOM} FOR NO KEY UPDATE),
@@ -65,13 +75,7 @@ RESERVE = f"""
         INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect)
         SELECT %(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(effect)s FROM room
         {effects.UNLESS_KNOWN} RETURNING 1),
-    paid AS (
-        INSERT INTO effects (workspace_id, execution_id, node_id, visit, effect, status, confirmed_at, output)
-        SELECT %(workspace_id)s, %(execution_id)s, %(node_id)s, %(visit)s, %(paid)s, 'confirmed', now(),
-            '{{"granted": true}}'
-        FROM key {effects.UNLESS_KNOWN} RETURNING 1),
-    taken AS ({COUNT} AND EXISTS (SELECT FROM paid))
-    SELECT 1 FROM key
+    {TAKEN}
 """
 
 
@@ -131,53 +135,51 @@ async def consume(
     return Exceeded(limit=period.quota_limit or 0, used=period.quota_used, period_end=period.period_end)
 
 
-async def reserve(database: Database, key: EffectKey, paid: str, quota_key: str) -> bool:
-    """Reserve an effect outside and take one for it, under the key's effect `paid`, in one message.
+async def reserve(database: Database, key: EffectKey, quota_key: str) -> bool:
+    """Reserve an effect outside and take one for it, in one message: its row says that it is paid for.
 
     False where there is more to it: it is known already, or nothing is left.
     """
-    given = {**key.values, "paid": paid, "quota_key": quota_key, "day": datetime.now(UTC).date()}
+    given = {**key.values, "quota_key": quota_key, "day": datetime.now(UTC).date()}
     return bool(await fetch(database.single(key.workspace_id), RESERVE, given))
 
 
-async def consume_once(session: AsyncSession, key: EffectKey, quota_key: str) -> Exceeded | None:
-    """Take one under an effect's key; a repeat takes nothing.
-
-    Where nothing is left the key stands all the same: the caller's error has to undo both.
-    """
-    reservation = await effects.reserve(session, key)
-    if reservation.state != "new":
-        return None
-    await effects.confirm(session, key, GRANTED)
-    answer = await consume(session, key.workspace_id, quota_key)
-    return answer if isinstance(answer, Exceeded) else None
-
-
 def admission(key: EffectKey) -> Statement:
-    """Take one execution under the run's key and note its use, in one statement: a row says that it did.
+    """Take one execution for the run and note its use, in one statement: a row says that it did.
 
     A run that was withdrawn takes none.
     """
-    use = usage.of_run(key.workspace_id, key.execution_id, "execution", category="compute")
-    return ADMIT, {**key.values, **use, "quota_key": EXECUTIONS, "day": datetime.now(UTC).date()}
+    return ADMIT, _of_run(key)
 
 
 async def admit(session: AsyncSession, key: EffectKey) -> dict[str, Any]:
     """Do what the admission's statement did not: repeat its answer, open a period, or refuse for good.
 
-    A refusal stands under the key as well, so that no later attempt asks again.
+    A refusal stands under the key, so that no later attempt asks again. Where two attempts come to
+    different ends, as somebody raises the limit between them, the run is admitted.
     """
+    given = _of_run(key)
+    for _ in range(ATTEMPTS):
+        if await fetch(session, ADMIT_LATE, given) or await fetch(session, IS_COUNTED, given):
+            return GRANTED
+        period = await current(session, key.workspace_id, EXECUTIONS)
+        if period is None:
+            await _open(session, key.workspace_id, [EXECUTIONS], given["day"])
+        elif not _fits(period, 1):
+            break
 
-    async def ask() -> dict[str, Any]:
-        answer = await consume(session, key.workspace_id, EXECUTIONS)
-        if isinstance(answer, Exceeded):
-            message = f"The workspace has used {answer.used} of {answer.limit} executions in this period."
-            return {"granted": False, "message": message}
-        use = usage.of_run(key.workspace_id, key.execution_id, "execution", category="compute")
-        await fetch(session, usage.RECORD, use)
-        return GRANTED
+    async def refuse() -> dict[str, Any]:
+        used, limit = (period.quota_used, period.quota_limit) if period else (0, 0)
+        message = f"The workspace has used {used} of {limit} executions in this period."
+        return {"granted": False, "message": message}
 
-    return await effects.once(session, key, ask)
+    return await effects.once(session, key, refuse)
+
+
+def _of_run(key: EffectKey) -> dict[str, Any]:
+    use = usage.of_run(key.workspace_id, key.execution_id, "execution", category="compute")
+    known = {"use_id": key.execution_id, "quota_key": EXECUTIONS, "day": datetime.now(UTC).date()}
+    return {**key.values, **use, **known}
 
 
 async def current(

@@ -119,7 +119,7 @@ class WorkflowExecution(Tenant, Timestamps, Base):
     """When the dispatcher is to ask Temporal, until Temporal has taken it in."""
 
 
-class ExecutionStep(Tenant, Base):
+class ExecutionStep(Base):
     """One visit of one node, in the words of the version that ran."""
 
     __tablename__ = "execution_steps"
@@ -129,11 +129,13 @@ class ExecutionStep(Tenant, Base):
         one_of("status", STEP_STATUSES),
         CheckConstraint("visit > 0", name="visit"),
         # The id is made of execution, node and visit (api/mirror/rows.py), which makes those unique, too.
-        indexed("execution_steps_execution_id", "execution_id"),
+        PrimaryKeyConstraint("workspace_id", "execution_id", "id"),
         indexed("execution_steps_workflow_node_id", "workflow_node_id", where="workflow_node_id IS NOT NULL"),
     )
 
+    workspace_id: Mapped[UUID]
     execution_id: Mapped[UUID]
+    id: Mapped[UUID] = mapped_column(default=uuid7)
     workflow_node_id: Mapped[UUID | None]
     node_id: Mapped[str]
     node_type: Mapped[str]
@@ -158,7 +160,12 @@ class ExecutionLog(Base):
     __table_args__ = (
         PrimaryKeyConstraint("workspace_id", "execution_id", "created_at", "id"),
         parent("execution_id", "workflow_executions"),
-        parent("execution_step_id", "execution_steps", ondelete=forgets("execution_step_id")),
+        ForeignKeyConstraint(
+            ["workspace_id", "execution_id", "execution_step_id"],
+            ["execution_steps.workspace_id", "execution_steps.execution_id", "execution_steps.id"],
+            name="execution_step_id",
+            ondelete=forgets("execution_step_id"),
+        ),
         one_of("log_level", LOG_LEVELS),
         one_of("source", LOG_SOURCES),
         indexed("execution_logs_step", "execution_step_id", where="execution_step_id IS NOT NULL"),

@@ -25,7 +25,7 @@ async def key(database: Database, here: Place) -> EffectKey:
 
 async def test_a_reserved_effect_is_in_doubt_for_who_comes_next(database: Database, key: EffectKey):
     async with database.workspace(key.workspace_id) as session:
-        assert await effects.reserve(session, key) == Reservation("new")
+        assert await effects.reserve(session, key) == Reservation("new", is_first=True)
     async with database.workspace(key.workspace_id) as session:
         assert await effects.reserve(session, key) == Reservation("reserved")
 
@@ -64,7 +64,7 @@ async def test_every_part_of_the_key_tells_effects_apart(database: Database, key
     other = EffectKey(**{**key.values, part: 2 if part == "visit" else "other"})
     async with database.workspace(key.workspace_id) as session:
         await effects.reserve(session, key)
-        assert await effects.reserve(session, other) == Reservation("new")
+        assert await effects.reserve(session, other) == Reservation("new", is_first=True)
 
 
 async def test_once_makes_an_effect_once_among_parallel_callers(database: Database, key: EffectKey):

@@ -1,4 +1,4 @@
-"""Rows that were there before migration 0015 are there after it, and are read as before."""
+"""Rows that were there before migrations 0015 and 0017 are there after them, and are read as before."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import date
@@ -40,6 +40,15 @@ ROWS = """
     INSERT INTO execution_logs (workspace_id, id, execution_id, message, run_id, event_id)
         VALUES (%(w)s, %(line)s, %(run)s, 'Run started', 'r', 1);
 """
+OF_STEP = """
+    INSERT INTO execution_logs (workspace_id, id, execution_id, execution_step_id, message)
+        VALUES (%(w)s, %(id)s, %(run)s, %(step)s, 'Tried');
+"""
+OTHER_RUN = """
+    INSERT INTO workflow_executions (workspace_id, id, workflow_id, workflow_version_id, trigger_type)
+        VALUES (%(w)s, %(run)s, %(flow)s, %(version)s, 'FORM');
+"""
+STEPS_OF_LINES = "SELECT execution_step_id FROM execution_logs WHERE message = 'Tried'"
 
 
 @pytest.fixture
@@ -88,3 +97,35 @@ async def test_what_an_older_release_wrote_reads_the_same(
         changed = await leads.get_with_fields(session, here.workspace_id, ids["lead"])
         assert changed is not None
         assert changed.fields == {"budget": "6000"}
+
+
+async def test_a_line_keeps_its_step_there_and_back_and_names_no_other_runs(
+    postgres: Postgres, before: str, database: Database
+):
+    names = ("flow", "version", "field", "lead", "answer", "run", "step", "line", "id")
+    ids: dict[str, UUID] = {name: uuid7() for name in names}
+    admin_url = postgres.url(before, user="postgres")
+    async with database.door() as session:
+        here = await doors.create_workspace(
+            session, email="a@example.com", name="Here", slug="here", today=date(2026, 11, 27)
+        )
+    given = {**ids, "w": here.workspace_id, "answers": ANSWERS}
+    with psycopg.connect(plain(admin_url), cursor_factory=psycopg.ClientCursor) as connection:
+        connection.execute(ROWS + OF_STEP, given)
+    migrate.upgrade(admin_url)
+    engine = create_engine(driver_url(admin_url))
+    with migrate.TURN, engine.begin() as migrated:
+        migrate._prepare(migrated)
+        command.downgrade(migrate._config(migrated), "0016")
+    engine.dispose()
+    migrate.upgrade(admin_url)
+    with psycopg.connect(
+        plain(admin_url), autocommit=True, cursor_factory=psycopg.ClientCursor
+    ) as connection:
+        assert connection.execute(STEPS_OF_LINES).fetchall() == [(ids["step"],)]
+        another = {**given, "id": uuid7(), "run": uuid7()}
+        connection.execute(OTHER_RUN, another)
+        with pytest.raises(psycopg.errors.ForeignKeyViolation, match="execution_step_id"):
+            connection.execute(OF_STEP, another)
+        connection.execute("DELETE FROM execution_steps")
+        assert connection.execute(STEPS_OF_LINES).fetchall() == [(None,)]

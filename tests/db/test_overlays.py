@@ -139,9 +139,9 @@ async def test_runs_of_a_time_are_found_by_an_index_and_their_steps_by_theirs(
     grow(superuser, here, 4_000, age=timedelta(days=30))
     grow(superuser, there, 30_000, age=timedelta(hours=2))
     used = await indexes(database, here, overlays.OF_WORKFLOW)
-    assert used == {"workflow_executions_workflow_id", "execution_steps_execution_id"}
+    assert used == {"workflow_executions_workflow_id", "execution_steps_pkey"}
     of_run = {"execution_id": id_at(NOW - timedelta(hours=1), 1)}
-    assert await indexes(database, here, overlays.OF_RUN, **of_run) == {"execution_steps_execution_id"}
+    assert await indexes(database, here, overlays.OF_RUN, **of_run) == {"execution_steps_pkey"}
 
 
 async def indexes(database: Database, place: Place, statement: Any, **more: Any) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import delete, func, select, update
 from uuid_utils.compat import uuid7
 
-from db import doors, quotas, usage
+from db import doors, effects, quotas, usage
 from db.effects import EffectKey
 from db.models import Effect, Subscription, SubscriptionPlan, UsageQuota, WorkflowExecution
 from db.session import Database
@@ -288,14 +288,79 @@ async def test_parallel_runs_are_each_counted_and_parallel_attempts_of_one_are_n
     assert await used(database, here) == 12
 
 
+async def test_attempts_of_a_run_at_once_and_by_steps_count_it_once_whoever_is_first(
+    database: Database, second_database: Database, here: Place
+):
+    await opened(database, here, 100)
+    for _ in range(10):
+        key = await run(database, here)
+        before = await used(database, here)
+        ways = (at_once(database, key), by_steps(second_database, key), by_steps(database, key))
+        _, *closer = await asyncio.gather(*ways)
+        assert closer == [True, True]
+        assert await used(database, here) == before + 1
+    async with database.workspace(here.workspace_id) as session:
+        assert len(await usage.page(session, here.workspace_id, limit=99)) == 10
+
+
+async def test_an_admission_that_is_not_committed_holds_the_next_attempt_and_counts_for_nothing(
+    database: Database, second_database: Database, here: Place
+):
+    """A process killed in the midst: the attempt beside it waits, and counts what the first one did not."""
+    await opened(database, here, 100)
+    key = await run(database, here)
+    waiting: list[asyncio.Task[bool]] = []
+
+    async def killed() -> None:
+        async with database.workspace(here.workspace_id) as session:
+            assert (await quotas.admit(session, key))["granted"]
+            waiting.append(asyncio.create_task(at_once(second_database, key)))
+            done, _ = await asyncio.wait(waiting, timeout=0.3)
+            assert not done
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await killed()
+    assert await waiting[0]
+    assert await used(database, here) == 1
+
+
+async def test_a_run_that_was_admitted_under_an_effect_of_its_own_is_not_counted_again(
+    database: Database, here: Place
+):
+    """As releases before did it, whose runs may be reset."""
+    await opened(database, here, 100)
+    key = await run(database, here)
+
+    async def grant() -> dict[str, bool]:
+        return quotas.GRANTED
+
+    async with database.workspace(here.workspace_id) as session:
+        await effects.once(session, key, grant)
+    assert not await at_once(database, key)
+    assert await by_steps(database, key)
+    assert await used(database, here) == 0
+
+
+async def test_a_run_stays_admitted_when_its_effects_are_forgotten(database: Database, here: Place):
+    await opened(database, here, 1)
+    key = await run(database, here)
+    assert await at_once(database, key)
+    async with database.workspace(here.workspace_id) as session:
+        await session.execute(delete(Effect))
+    assert not await at_once(database, key)
+    assert await by_steps(database, key)
+    assert await used(database, here) == 1
+
+
 async def test_a_mail_is_reserved_and_paid_for_once(database: Database, here: Place):
     keys = [await run(database, here) for _ in range(4)]
     await opened(database, here, 2, "email_sends")
     answers = await asyncio.gather(
-        *(quotas.reserve(database, key, "paid", "email_sends") for key in keys for _ in range(2))
+        *(quotas.reserve(database, key, "email_sends") for key in keys for _ in range(2))
     )
     assert sum(answers) == 2
     assert await used(database, here, "email_sends") == 2
     async with database.workspace(here.workspace_id) as session:
         found = await session.execute(select(Effect.effect, Effect.status).order_by(Effect.effect))
-        assert found.all() == [("paid", "confirmed")] * 2 + [("quota", "reserved")] * 2
+        assert found.all() == [("quota", "reserved")] * 2

@@ -124,7 +124,7 @@ def quotas_count_what_ran(machine: Machine) -> None:
     }
     begun = "SELECT count(*) FROM workflow_executions WHERE started_at IS NOT NULL"
     assert used["executions"] == machine.rows(begun)[0]["count"]
-    mails = "SELECT count(*) FROM effects WHERE effect = 'email_quota' AND status = 'confirmed'"
+    mails = "SELECT count(*) FROM effects WHERE effect = 'email'"
     assert used["email_sends"] == machine.rows(mails)[0]["count"]
 
 

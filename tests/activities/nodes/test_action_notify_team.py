@@ -46,7 +46,7 @@ async def test_the_owner_is_told_in_plain_text_and_once(stage: Stage, smtp_catch
     assert message.text is not None
     assert message.text.strip() == "ada@example.com <b>has</b> $5000"
     assert message.headers["Message-ID"] == first.output["message_id"]
-    assert await stage.effects() == {"email": "confirmed", "email_quota": "confirmed"}
+    assert await stage.effects() == {"email": "confirmed"}
     assert await stage.uses() == ["email_sent"]
     assert await stage.events() == []
 
@@ -86,7 +86,7 @@ async def test_where_there_is_nobody_the_run_goes_on(stage: Stage, smtp_catcher:
     assert outcome.handles == ("default",)
     assert outcome.output == {"status": "skipped", "reason": "no_recipients"}
     assert smtp_catcher.messages() == []
-    assert await stage.effects() == {"email": "released"}
+    assert await stage.effects() == {}
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ async def test_a_mail_goes_out_and_everything_tells_of_it(stage: Stage, smtp_cat
     assert kind == "EMAIL_SENT"
     assert told["message_id"] == output["message_id"]
     assert await stage.uses() == ["email_sent"]
-    assert await stage.effects() == {"email": "confirmed", "email_quota": "confirmed"}
+    assert await stage.effects() == {"email": "confirmed"}
     assert await quota(stage) == 1
 
 
@@ -181,7 +181,10 @@ async def test_a_mail_server_that_is_away_defers_the_step(stage: Stage):
     assert (failure.type, failure.non_retryable) == ("mail_deferred", False)
     failure = await stage.fail(SEND, HELLO, world=world, attempt=5)
     assert failure.non_retryable
+    # Nothing was tried and nothing is counted; the row that an attempt leaves would say that it is paid for.
+    assert (await stage.effects(), await quota(stage)) == ({}, 0)
     assert (await stage.run(SEND, HELLO, attempt=2)).handles == ("default",)
+    assert await quota(stage) == 1
 
 
 @pytest.mark.parametrize(
@@ -205,6 +208,20 @@ async def test_a_refusal_releases_the_effect_and_counts_once(
     assert await stage.events() == []
     await stage.run(SEND, HELLO, attempt=2)
     assert (await stage.effects())["email"] == "confirmed"
+    assert await quota(stage) == 1
+
+
+async def test_a_mail_that_was_given_back_stays_paid_for_whatever_comes_between(
+    stage: Stage, moody: Moody, smtp_catcher: Catcher
+):
+    moody.rcpt = "451 come back later"
+    await stage.fail(SEND, HELLO, world=replace(stage.world, smtp=mail_client(moody.port)))
+    await stage.change_lead(unsubscribed_at=datetime.now(UTC))
+    assert (await stage.run(SEND, HELLO, attempt=2)).handles == ("skipped",)
+    assert await stage.effects() == {"email": "released"}
+    await stage.change_lead(unsubscribed_at=None)
+    await stage.run(SEND, HELLO, attempt=3)
+    assert len(smtp_catcher.messages()) == 1
     assert await quota(stage) == 1
 
 
