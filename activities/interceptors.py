@@ -209,7 +209,8 @@ class _Attempts(ActivityInboundInterceptor):
             self._note(given, replace(this, ms=since(clock)), None)
         for further in result.then if isinstance(result, Outcome) else ():
             if further.error is not None:
-                that = _Attempt(further.key, 1, further.at - timedelta(milliseconds=further.ms), further.ms)
+                passed = timedelta(milliseconds=further.ago + further.ms)
+                that = _Attempt(further.key, 1, datetime.now(UTC) - passed, further.ms)
                 self._failed(given, that, ApplicationError(further.error.message, type=further.error.type))
         return result
 

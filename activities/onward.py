@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic
 
 from structlog.contextvars import bind_contextvars
@@ -32,23 +31,27 @@ async def carried_on(key: str, first: Outcome, start: ExecutionInput, act: Act) 
 
     What the run's own walk makes of it is the same: it takes the outcomes in one after the other.
     """
-    ended, done = datetime.now(UTC), list[Further]()
     if first.rests or first.items is not None:
         return first
+    ended, done = monotonic(), list[tuple[float, Further]]()
     try:
-        await _carry_on(key, first, start, act, done)
+        async for further in _following(key, first, start, act):
+            done.append((monotonic(), further))
     except asyncio.CancelledError:
         # What is done is done: the run, which ends, is told of it.
         if task := asyncio.current_task():
             task.uncancel()
     except Exception:
         logger.exception("what follows a step is left to the run")
-    return first.model_copy(update={"then": tuple(done), "at": ended}) if done else first
+    if not done:
+        return first
+    then = [further.model_copy(update={"ago": since(at)}) for at, further in done]
+    return first.model_copy(update={"then": tuple(then), "ago": since(ended)})
 
 
-async def _carry_on(
-    key: str, outcome: Outcome | None, start: ExecutionInput, act: Act, done: list[Further]
-) -> None:
+async def _following(
+    key: str, outcome: Outcome | None, start: ExecutionInput, act: Act
+) -> AsyncIterator[Further]:
     run, began, size = Run(start), monotonic(), 0
     while outcome is not None:
         run.finish(key, outcome)
@@ -60,8 +63,13 @@ async def _carry_on(
         further = await _attempt(run.type_of(run.node_of(key)), asked(start, run, key), act)
         if further is None:
             return
-        done.append(further)
+        yield further
         outcome = further.outcome
+
+
+def since(moment: float) -> float:
+    """Count the milliseconds since a reading of the monotonic clock."""
+    return round((monotonic() - moment) * 1000, 3)
 
 
 async def _attempt(node_type: type[NodeType], given: StepInput, act: Act) -> Further | None:
@@ -73,11 +81,10 @@ async def _attempt(node_type: type[NodeType], given: StepInput, act: Act) -> Fur
     except ApplicationError as error:
         if not node_type.fast_path:
             return None
-        ms, final = round((monotonic() - began) * 1000, 1), error.non_retryable
-        return Further(key=key, at=datetime.now(UTC), error=told_by(error), final=final, ms=ms)
+        return Further(key=key, error=told_by(error), final=error.non_retryable, ms=since(began))
     if outcome.rests or outcome.items is not None:
         return None
-    return Further(key=key, at=datetime.now(UTC), outcome=outcome)
+    return Further(key=key, outcome=outcome)
 
 
 async def within(act: Act, node_type: type[NodeType], given: StepInput) -> Outcome:

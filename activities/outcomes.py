@@ -26,7 +26,7 @@ _INT_BITS = 1024
 """More than any other reader of JSON takes a number for."""
 _FREE = ("output", "input", "vars", "lead", "items")
 """The fields of an outcome whose content is a node's own."""
-_OURS = {"then", "at", "size"}
+_OURS = {"then", "ago", "size"}
 """Those that no node fills."""
 
 

@@ -62,8 +62,8 @@ class Outcome(Frozen):
     """Bytes of all this in history, put there by the activity."""
     then: tuple["Further", ...] = ()
     """Steps that the same activity carried out behind this one, in their order."""
-    at: datetime | None = None
-    """When this one ended, where others followed: the event has the end of the last."""
+    ago: float = 0
+    """Milliseconds from its end to that of the activity, which is all that the event tells."""
 
     @property
     def rests(self) -> bool:
@@ -80,8 +80,8 @@ class Further(Frozen):
     """A step that followed another in the same activity: exactly one of `outcome` and `error` is set."""
 
     key: str
-    at: datetime
-    """When it ended."""
+    ago: float = 0
+    """Milliseconds from its end to that of the activity; no two clocks have to agree for it."""
     outcome: Outcome | None = None
     error: StepError | None = None
     """Why its first attempt failed; nothing followed it."""

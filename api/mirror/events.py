@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from workflows.messages import Begun, Command, ExecutionInput, Heard, Outcome, StepError
@@ -69,12 +69,12 @@ class Recorded(Ended):
         if not isinstance(first, Outcome) or not first.then:
             yield self
             return
-        yield replace(self, at=min(first.at or self.at, self.at))
+        yield replace(self, at=self.at - timedelta(milliseconds=first.ago))
         for further in first.then:
             yield replace(
                 self,
                 key=further.key,
-                at=min(further.at, self.at),
+                at=self.at - timedelta(milliseconds=further.ago),
                 attempt=1,
                 result=further.outcome,
                 error=further.error,

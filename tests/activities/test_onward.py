@@ -48,6 +48,7 @@ async def followed(act: Act, graph: Graph = LINE) -> Outcome:
 
 
 async def well(node_type: type[NodeType], given: StepInput) -> Outcome:
+    await asyncio.sleep(0.01)
     return Outcome(output=given.node.id, size=10)
 
 
@@ -111,8 +112,9 @@ async def test_what_follows_is_told_in_its_order_and_with_its_times():
     whole = await followed(well)
     assert [further.key for further in whole.then] == ["b:1", "c:1"]
     assert whole.whole_size == 30
-    times = [whole.at, *(further.at for further in whole.then)]
-    assert times == sorted(times, key=str)
+    times = [whole.ago, *(further.ago for further in whole.then)]
+    assert times == sorted(times, reverse=True)
+    assert min(times) >= 0
 
 
 async def test_of_a_fast_path_that_fails_the_attempt_is_told_and_nothing_follows():

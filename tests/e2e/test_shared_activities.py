@@ -1,6 +1,7 @@
 """Steps that can only follow one another share an activity, and every one of them is a step all the same."""
 
 import asyncio
+from datetime import datetime
 from itertools import pairwise
 from time import monotonic
 from typing import Any
@@ -50,6 +51,28 @@ async def test_a_line_of_steps_is_one_activity_and_a_row_for_each_in_its_time(ho
         assert one["started_at"] <= one["finished_at"] <= other["started_at"] <= other["finished_at"]
     messages = [entry["message"] for entry in reversed(await house.logs(execution_id))]
     assert [message for message in messages if message in names] == list(names)
+    await house.expect_rebuildable()
+
+
+async def test_each_step_is_told_the_time_that_it_took_itself(house: House):
+    await listening(house)
+    house.target.held = asyncio.Event()
+    workflow = await house.workflow(chain(FORM, line("a"), tell(), line("b")))
+    execution_id = await house.submit(workflow, ANSWERS)
+    while not house.target.requests:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.4)
+    house.target.held.set()
+    await house.ended(execution_id)
+    assert await markers(house, execution_id) == 1
+    times = {
+        name: [datetime.fromisoformat(step[when]) for when in ("started_at", "finished_at")]
+        for name, step in (await house.steps(execution_id)).items()
+    }
+    took = {name: (end - start).total_seconds() for name, (start, end) in times.items()}
+    assert took["tell"] >= 0.4
+    assert took["a"] < 0.4
+    assert took["b"] < 0.4
     await house.expect_rebuildable()
 
 
