@@ -35,6 +35,8 @@ PATIENCE = RetryPolicy(
 """For what only our own database can delay; a node's own `retry` is counted by its activity."""
 OTHERS = timedelta(minutes=2)
 """For what follows a step in its activity; each has its own limit there, and this one is nobody's."""
+ONWARD = " → …"
+"""Behind the summary of an activity in which others may have followed; its result names them."""
 TRY = workflow.ActivityCancellationType.TRY_CANCEL
 WAIT = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 BACKSTOP = timedelta(seconds=5)
@@ -340,7 +342,7 @@ class ExecutionWorkflow(Controlled):
                 retry_policy=RetryPolicy(maximum_attempts=1) if fast else PATIENCE,
                 # What was carried out before the cancellation is told.
                 cancellation_type=WAIT if others else TRY,
-                summary=summary(key, step.node),
+                summary=summary(key, step.node) + (ONWARD if others else ""),
             )
             size = outcome.whole_size
         finally:

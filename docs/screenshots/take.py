@@ -55,7 +55,7 @@ EVENTS = "[...document.querySelectorAll('h2')].find(title => title.innerText.inc
 HISTORY = Picture(
     "history",
     (1700, 760),
-    f"{EVENTS}?.scrollIntoView(); return document.body.innerText.includes('end:1 | Done')",
+    f"{EVENTS}?.scrollIntoView(); return document.body.innerText.includes('condition_check_budget:1 | ')",
 )
 
 
