@@ -1,9 +1,11 @@
 """One message is one transaction: all of it or nothing, in its workspace, within its limits, for one wait."""
 
 import asyncio
+import gc
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, LiteralString
+from random import Random, randrange
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
 import psycopg
@@ -11,6 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 from uuid_utils.compat import uuid7
 
 from db import leads
@@ -205,6 +208,26 @@ async def test_a_cancelled_message_is_undone_and_its_connection_is_clean(databas
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await database.at_once(here.workspace_id, (NAMES, {})) == [[("Here",)]]
+    await database.close()
+
+
+async def test_whenever_a_message_is_cancelled_its_connection_goes_back(database_url: str, here: Place):
+    dice = Random(seed := randrange(10**6))
+    database = Database(database_url, pool_size=2, pool_timeout=30)
+    pids: LiteralString = "SELECT pg_backend_pid()"
+    for _ in range(300):
+        tasks = [asyncio.create_task(database.at_once(here.workspace_id, (pids, {}))) for _ in range(3)]
+        await asyncio.sleep(dice.uniform(0, 0.004))
+        for task in tasks:
+            task.cancel()
+            # Whoever is in a hurry does so twice.
+            asyncio.get_running_loop().call_later(dice.uniform(0, 0.001), task.cancel)
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    pool = cast(QueuePool, database.engine.pool)
+    assert pool.checkedout() == 0, f"seed {seed}"
+    # What was left behind would be said now.
+    gc.collect()
     await database.close()
 
 
