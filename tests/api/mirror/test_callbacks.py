@@ -145,6 +145,7 @@ async def test_a_run_that_is_reset_goes_on_telling(told: Told):
 
 async def test_a_run_that_ends_in_sight_costs_no_callback(told: Told):
     handle = await told.runs.start(LINE)
+    await handle.result()
     told.mirrors[0].hint(id_of(handle))
     await becomes(told.runs, handle, "completed")
     assert await asked(handle) == 0
