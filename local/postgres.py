@@ -113,7 +113,10 @@ class Cluster:
         """Tell whether the server answers a query."""
         url = plain(self.url())
         try:
-            async with await psycopg.AsyncConnection.connect(url, connect_timeout=2) as connection:
+            # With a transaction to commit, one that dies just then would be left open.
+            async with await psycopg.AsyncConnection.connect(
+                url, connect_timeout=2, autocommit=True
+            ) as connection:
                 await connection.execute("SELECT 1")
         except psycopg.Error:
             return False
