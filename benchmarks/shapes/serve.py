@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import uvicorn
 from fastapi import FastAPI, Request
 from temporalio.client import Client
@@ -30,8 +31,7 @@ async def api(card: dict[str, Any]) -> None:
     async def post_lean(request: Request) -> dict[str, str]:
         form = _form(await request.json())
         async with pool.transaction() as connection:
-            await connection.execute(LEAD, (form.lead_id, form.email, "{}"))
-            await connection.execute(EVENT, (uuid.uuid4(), form.lead_id, "FORM_SUBMITTED"))
+            await _save(connection, form)
             await connection.execute(RUN, (form.run_id, form.lead_id))
         await lean.start_workflow(Lean.run, form, id=f"lean-{form.run_id}", task_queue="hand")
         return {"run_id": form.run_id}
@@ -46,8 +46,7 @@ async def api(card: dict[str, Any]) -> None:
     async def post_bare(request: Request) -> dict[str, str]:
         form = _form(await request.json())
         async with pool.transaction() as connection:
-            await connection.execute(LEAD, (form.lead_id, form.email, "{}"))
-            await connection.execute(EVENT, (uuid.uuid4(), form.lead_id, "FORM_SUBMITTED"))
+            await _save(connection, form)
         await acts.save_status(form)
         await acts.send_mail(form)
         await acts.call_webhook(form)
@@ -55,6 +54,12 @@ async def api(card: dict[str, Any]) -> None:
 
     config = uvicorn.Config(application, port=card["api_port"], log_level="warning", access_log=False)
     await uvicorn.Server(config).serve()
+
+
+async def _save(connection: psycopg.AsyncConnection[Any], form: Form) -> None:
+    """Write the lead and what it did."""
+    await connection.execute(LEAD, (form.lead_id, form.email, "{}"))
+    await connection.execute(EVENT, (uuid.uuid4(), form.lead_id, "FORM_SUBMITTED"))
 
 
 def _form(answers: dict[str, Any]) -> Form:
